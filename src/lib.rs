@@ -1,0 +1,28 @@
+//! An Azure Functions custom handler that serves `/api/users` with the cache-aside pattern: Redis in
+//! front of Azure Table Storage.
+//!
+//! The rooms of the house, and who knows whom:
+//!
+//! ```text
+//! main ──► users ──► cache_aside ◄── cache, store
+//!            └─────► functions ◄── logging
+//! ```
+//!
+//! - [`cache_aside`]: the pattern. Knows no user, no HTTP, no Redis, no Azure. It owns the two ports,
+//!   `Cache` and `Store`. Read this one to understand the rest.
+//! - [`cache`]: adapters of `Cache`: Redis, with its Lua scripts beside it, and in process.
+//! - [`store`]: adapters of `Store`: Azure Tables, and in process.
+//! - [`users`]: what a user is, and the endpoints.
+//! - [`functions`]: the Functions host's side: routes by function, invocations, the payload mode.
+//! - [`settings`]: every environment variable, in one table.
+//! - [`logging`]: which stream a record goes to.
+//! - [`app`]: puts the parts together and serves them; what `main` and the tests start.
+
+pub mod app;
+pub mod cache;
+pub mod cache_aside;
+pub mod functions;
+pub mod logging;
+pub mod settings;
+pub mod store;
+pub mod users;

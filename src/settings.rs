@@ -1,0 +1,289 @@
+//! The settings: every environment variable that the handler reads, with its default, its unit and
+//! its bounds, in one table.
+//!
+//! A value that does not parse, or is out of bounds, or breaks a rule of time with another, stops the
+//! start with one line that names the variable, the value and what is allowed. Secrets are told as
+//! `***`.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ulid::Ulid;
+
+use crate::cache::RedisUrl;
+use crate::cache_aside::{BrokenRule, LANDING_MARGIN, Times};
+use crate::store::TableAccess;
+
+/// A variable, as the README's table shows it.
+pub struct Variable {
+    /// The environment variable's name.
+    pub name: &'static str,
+    /// What holds if it is not set, or is empty; `None` where the text says what.
+    pub default: Option<&'static str>,
+    /// What is allowed, for the line that refuses a value.
+    allowed: &'static str,
+    /// Told as `***`.
+    secret: bool,
+}
+
+const fn variable(
+    name: &'static str,
+    default: Option<&'static str>,
+    allowed: &'static str,
+) -> Variable {
+    Variable { name, default, allowed, secret: false }
+}
+
+const PORT: Variable =
+    variable("FUNCTIONS_CUSTOMHANDLER_PORT", Some("7071"), "a port number from 0 to 65535");
+const ADDRESS: Variable = variable("HANDLER_ADDRESS", Some("127.0.0.1"), "an IP address");
+const TABLE_CONNECTION: Variable = Variable {
+    name: "USERS_TABLE_CONNECTION",
+    default: None,
+    allowed: "a storage connection string, or UseDevelopmentStorage=true for Azurite",
+    secret: true,
+};
+const TABLE_NAME: Variable =
+    variable("USERS_TABLE_NAME", Some("users"), "3 to 63 letters and digits, the first a letter");
+const TABLE_TIMEOUT: Variable =
+    variable("TABLE_TIMEOUT", Some("3s"), "a duration from 100ms to 10s");
+const REDIS_URL: Variable =
+    Variable { name: "REDIS_URL", default: None, allowed: RedisUrl::ALLOWED, secret: true };
+const REDIS_TIMEOUT: Variable =
+    variable("REDIS_TIMEOUT", Some("100ms"), "a duration from 5ms to 1s");
+const KEY_PREFIX: Variable =
+    variable("CACHE_KEY_PREFIX", None, "up to 128 letters, digits and characters of .:_-/ ");
+const TTL: Variable = variable("CACHE_TTL", Some("10s"), "a duration from 100ms to 24h");
+const TTL_JITTER: Variable =
+    variable("CACHE_TTL_JITTER", Some("10%"), "a percentage from 0% to 50%");
+const NEGATIVE_TTL: Variable =
+    variable("CACHE_NEGATIVE_TTL", Some("2s"), "a duration from 0s to CACHE_TTL");
+const LEASE_TTL: Variable =
+    variable("CACHE_LEASE_TTL", Some("4s"), "a duration of at least TABLE_TIMEOUT, up to 60s");
+const FENCE_TTL: Variable = variable(
+    "CACHE_FENCE_TTL",
+    Some("10s"),
+    "a duration longer than REDIS_TIMEOUT + TABLE_TIMEOUT + 2s, up to 5m",
+);
+const STALE_GRACE: Variable =
+    variable("CACHE_STALE_GRACE", Some("60s"), "a duration from 0s to 24h");
+const LOG: Variable =
+    variable("RUST_LOG", Some(crate::logging::DEFAULT_FILTER), "a filter as env_logger has it");
+
+/// All of them, in the README's order.
+pub const VARIABLES: [&Variable; 15] = [
+    &PORT,
+    &ADDRESS,
+    &TABLE_CONNECTION,
+    &TABLE_NAME,
+    &TABLE_TIMEOUT,
+    &REDIS_URL,
+    &REDIS_TIMEOUT,
+    &KEY_PREFIX,
+    &TTL,
+    &TTL_JITTER,
+    &NEGATIVE_TTL,
+    &LEASE_TTL,
+    &FENCE_TTL,
+    &STALE_GRACE,
+    &LOG,
+];
+
+/// How the handler is to run.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The table; `None`: the in-process store.
+    pub table: Option<TableAccess>,
+    /// The table's name.
+    pub table_name: String,
+    /// Redis; `None`: the in-process cache.
+    pub redis: Option<RedisUrl>,
+    /// What keys in Redis begin with.
+    pub key_prefix: String,
+    /// The times of the pattern, which keep the rules of time.
+    pub times: Times,
+    /// What to warn of: variables that nothing reads.
+    pub warnings: Vec<String>,
+}
+
+/// Why the handler does not start: one line that names the variable, the value and what is allowed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BadSetting(String);
+
+impl fmt::Display for BadSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadSetting {}
+
+impl Variable {
+    fn refuse(&self, value: &str, allowed: &str) -> BadSetting {
+        let value = if self.secret { "***" } else { value };
+        BadSetting(format!("{}={value:?} is not allowed: it must be {allowed}", self.name))
+    }
+}
+
+/// The values given.
+struct Given<'a>(&'a dyn Fn(&str) -> Option<String>);
+
+impl Given<'_> {
+    /// The value or the default; an empty value is none, as app settings cannot always be unset.
+    fn text(&self, variable: &Variable) -> Option<String> {
+        let given = (self.0)(variable.name).map(|text| text.trim().to_owned());
+        given.filter(|text| !text.is_empty()).or_else(|| variable.default.map(str::to_owned))
+    }
+
+    fn parse<T>(
+        &self,
+        variable: &Variable,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, BadSetting> {
+        let text = self.text(variable).unwrap_or_default();
+        parse(&text).ok_or_else(|| variable.refuse(&text, variable.allowed))
+    }
+
+    fn duration(
+        &self,
+        variable: &Variable,
+        allowed: RangeInclusive<Duration>,
+    ) -> Result<Duration, BadSetting> {
+        self.parse(variable, |text| {
+            humantime::parse_duration(text).ok().filter(|duration| allowed.contains(duration))
+        })
+    }
+
+    /// A value of a type that says itself what is wrong.
+    fn optional<T>(&self, variable: &Variable) -> Result<Option<T>, BadSetting>
+    where
+        T: FromStr<Err: fmt::Display>,
+    {
+        let Some(text) = self.text(variable) else {
+            return Ok(None);
+        };
+        let parsed = text.parse();
+        parsed.map(Some).map_err(|error: T::Err| variable.refuse(&text, &error.to_string()))
+    }
+}
+
+impl Settings {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
+    pub fn from_env() -> Result<Self, BadSetting> {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        Self::read(&|name| std::env::var(name).ok(), names)
+    }
+
+    /// Reads values from anywhere; `names` are all that are set, known or not.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
+    pub fn read(
+        value: &dyn Fn(&str) -> Option<String>,
+        names: impl IntoIterator<Item = String>,
+    ) -> Result<Self, BadSetting> {
+        let given = Given(value);
+        let (ms, s) = (Duration::from_millis, Duration::from_secs);
+
+        let port: u16 = given.parse(&PORT, |text| text.parse().ok())?;
+        let address: IpAddr = given.parse(&ADDRESS, |text| text.parse().ok())?;
+        let table: Option<TableAccess> = given.optional(&TABLE_CONNECTION)?;
+        let table_name =
+            given.parse(&TABLE_NAME, |text| is_table_name(text).then(|| text.to_owned()))?;
+        let redis = given.optional(&REDIS_URL)?;
+
+        let ttl = given.duration(&TTL, ms(100)..=s(24 * 3600))?;
+        let times = Times {
+            ttl,
+            ttl_jitter: given.parse(&TTL_JITTER, parse_jitter)?,
+            negative_ttl: given.duration(&NEGATIVE_TTL, Duration::ZERO..=ttl)?,
+            lease_ttl: given.duration(&LEASE_TTL, Duration::ZERO..=s(60))?,
+            fence_ttl: given.duration(&FENCE_TTL, Duration::ZERO..=s(300))?,
+            stale_grace: given.duration(&STALE_GRACE, Duration::ZERO..=s(24 * 3600))?,
+            cache_timeout: given.duration(&REDIS_TIMEOUT, ms(5)..=s(1))?,
+            store_timeout: given.duration(&TABLE_TIMEOUT, ms(100)..=s(10))?,
+        };
+        times.check().map_err(|rule| refuse_times(rule, &times))?;
+
+        let key_prefix = match given.text(&KEY_PREFIX) {
+            None => default_prefix(table.as_ref(), &table_name),
+            Some(prefix) if is_prefix(&prefix) => prefix,
+            Some(prefix) => return Err(KEY_PREFIX.refuse(&prefix, KEY_PREFIX.allowed)),
+        };
+        Ok(Self {
+            listen: SocketAddr::new(address, port),
+            table,
+            table_name,
+            redis,
+            key_prefix,
+            times,
+            warnings: unknown(names),
+        })
+    }
+}
+
+/// <https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model#table-names>
+fn is_table_name(text: &str) -> bool {
+    (3..=63).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && text.as_bytes()[0].is_ascii_alphabetic()
+        && !text.eq_ignore_ascii_case("tables")
+}
+
+fn is_prefix(text: &str) -> bool {
+    text.len() <= 128
+        && text.chars().all(|char| char.is_ascii_alphanumeric() || ".:_-/".contains(char))
+}
+
+fn parse_jitter(text: &str) -> Option<f64> {
+    let percent: f64 = text.strip_suffix('%')?.trim().parse().ok()?;
+    (0.0..=50.0).contains(&percent).then_some(percent / 100.0)
+}
+
+/// Users of different tables, and entries of different formats, must never meet under one key. An
+/// in-process store is a table of its own in each process.
+fn default_prefix(table: Option<&TableAccess>, table_name: &str) -> String {
+    match table {
+        // Table names are compared without regard to case.
+        Some(table) => format!("{}:{}:v1:", table.account(), table_name.to_ascii_lowercase()),
+        None => format!("memory:{}:v1:", Ulid::generate()),
+    }
+}
+
+fn refuse_times(rule: BrokenRule, times: &Times) -> BadSetting {
+    let (short, told) = (times, humantime::format_duration);
+    match rule {
+        BrokenRule::LeaseTooShort => LEASE_TTL.refuse(
+            &told(short.lease_ttl).to_string(),
+            &format!("at least TABLE_TIMEOUT, which is {}", told(short.store_timeout)),
+        ),
+        BrokenRule::FenceTooShort => FENCE_TTL.refuse(
+            &told(short.fence_ttl).to_string(),
+            &format!(
+                "longer than REDIS_TIMEOUT + TABLE_TIMEOUT + {}, which is {}",
+                told(LANDING_MARGIN),
+                told(short.cache_timeout + short.store_timeout + LANDING_MARGIN)
+            ),
+        ),
+    }
+}
+
+/// Variables that look like ours and are not: a typing error would otherwise pass unseen.
+fn unknown(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let known = |name: &str| VARIABLES.iter().any(|variable| variable.name == name);
+    let mut unknown: Vec<String> = names
+        .into_iter()
+        .filter(|name| name.starts_with("CACHE_") && !known(name))
+        .map(|name| format!("{name} is set, but is no setting of the handler"))
+        .collect();
+    unknown.sort();
+    unknown
+}

@@ -1,0 +1,173 @@
+//! Where a table service is and how to be let in, read from a storage connection string.
+
+use std::fmt;
+use std::str::FromStr;
+
+use azure_core::Url;
+use azure_storage::{CloudLocation, ConnectionString, EndpointProtocol, StorageCredentials};
+
+/// Azurite's account: <https://learn.microsoft.com/azure/storage/common/storage-use-azurite>.
+const DEVELOPMENT_ACCOUNT: &str = azure_storage::EMULATOR_ACCOUNT;
+/// Azurite's default port for tables, from the same page.
+const DEVELOPMENT_PORT: u16 = 10002;
+
+/// A table service and the credentials for it. `Debug` shows no secret.
+#[derive(Clone)]
+pub struct TableAccess {
+    account: String,
+    endpoint: Url,
+    credentials: StorageCredentials,
+}
+
+/// What is wrong with a connection string; never the string itself, which holds a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadConnectionString {
+    /// Not `Name=value;Name=value`, or with a name or a value that such strings do not have.
+    #[error(
+        "a storage connection string as the Azure portal shows it, or UseDevelopmentStorage=true for Azurite"
+    )]
+    Syntax,
+    /// No account.
+    #[error("a storage connection string with AccountName")]
+    NoAccount,
+    /// Neither a key nor a signature.
+    #[error("a storage connection string with AccountKey or SharedAccessSignature")]
+    NoCredentials,
+    /// The key is not base64.
+    #[error("a storage connection string whose AccountKey is base64, as the Azure portal shows it")]
+    Key,
+    /// The endpoint is not a URL.
+    #[error("a storage connection string whose TableEndpoint is an http:// or https:// URL")]
+    Endpoint,
+}
+
+impl FromStr for TableAccess {
+    type Err = BadConnectionString;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        use BadConnectionString as Bad;
+
+        let parts = ConnectionString::new(text).map_err(|_| Bad::Syntax)?;
+        if parts.use_development_storage == Some(true) {
+            let endpoint = match (parts.table_endpoint, parts.development_storage_proxy_uri) {
+                (Some(endpoint), _) => endpoint.to_owned(),
+                (None, proxy) => {
+                    let host = proxy.unwrap_or("http://127.0.0.1").trim_end_matches('/');
+                    format!("{host}:{DEVELOPMENT_PORT}/{DEVELOPMENT_ACCOUNT}")
+                }
+            };
+            return Ok(Self {
+                account: DEVELOPMENT_ACCOUNT.to_owned(),
+                endpoint: parse_endpoint(&endpoint)?,
+                credentials: StorageCredentials::emulator(),
+            });
+        }
+        let account = parts.account_name.ok_or(Bad::NoAccount)?;
+        if let (None, Some(key)) = (parts.sas, parts.account_key) {
+            azure_core::base64::decode(key).map_err(|_| Bad::Key)?;
+        }
+        let credentials = parts.storage_credentials().map_err(|_| Bad::NoCredentials)?;
+        let endpoint = match parts.table_endpoint {
+            Some(endpoint) => endpoint.to_owned(),
+            None => {
+                let protocol = parts.default_endpoints_protocol.unwrap_or(EndpointProtocol::Https);
+                let suffix = parts.endpoint_suffix.unwrap_or("core.windows.net");
+                format!("{protocol}://{account}.table.{suffix}")
+            }
+        };
+        let endpoint = parse_endpoint(&endpoint)?;
+        Ok(Self { account: account.to_owned(), endpoint, credentials })
+    }
+}
+
+/// An absolute URL without a slash at its end, to which the client library adds table and keys.
+fn parse_endpoint(text: &str) -> Result<Url, BadConnectionString> {
+    Url::parse(text.trim_end_matches('/'))
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .ok_or(BadConnectionString::Endpoint)
+}
+
+impl TableAccess {
+    /// The storage account's name.
+    pub fn account(&self) -> &str {
+        &self.account
+    }
+
+    pub(super) fn location(&self) -> CloudLocation {
+        // Url writes an empty path as "/", to which the library would add a second one.
+        let uri = self.endpoint.as_str().trim_end_matches('/').to_owned();
+        CloudLocation::Custom { account: self.account.clone(), uri }
+    }
+
+    pub(super) fn credentials(&self) -> StorageCredentials {
+        self.credentials.clone()
+    }
+}
+
+impl fmt::Debug for TableAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TableAccess")
+            .field("account", &self.account)
+            .field("endpoint", &self.endpoint.as_str())
+            .field("credentials", &"***")
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(text: &str) -> Result<String, BadConnectionString> {
+        text.parse().map(|access: TableAccess| access.endpoint.to_string())
+    }
+
+    #[test]
+    fn a_connection_string_names_the_endpoint() {
+        let azurite = "http://127.0.0.1:10002/devstoreaccount1";
+        assert_eq!(endpoint("UseDevelopmentStorage=true").unwrap(), azurite);
+        assert_eq!(
+            endpoint("UseDevelopmentStorage=true;DevelopmentStorageProxyUri=http://azurite")
+                .unwrap(),
+            "http://azurite:10002/devstoreaccount1"
+        );
+        assert_eq!(
+            endpoint(
+                "UseDevelopmentStorage=true;TableEndpoint=http://127.0.0.1:9/devstoreaccount1/"
+            )
+            .unwrap(),
+            "http://127.0.0.1:9/devstoreaccount1"
+        );
+        assert_eq!(
+            endpoint("AccountName=shop;AccountKey=a2V5;EndpointSuffix=core.chinacloudapi.cn")
+                .unwrap(),
+            "https://shop.table.core.chinacloudapi.cn/"
+        );
+        assert_eq!(
+            endpoint("AccountName=shop;SharedAccessSignature=sv=2024&sig=x").unwrap(),
+            "https://shop.table.core.windows.net/"
+        );
+    }
+
+    #[test]
+    fn a_bad_connection_string_is_told_apart() {
+        use BadConnectionString::*;
+        for (text, error) in [
+            ("hello", Syntax),
+            ("AccountName=shop;Colour=red", Syntax),
+            ("AccountKey=a2V5", NoAccount),
+            ("AccountName=shop", NoCredentials),
+            ("AccountName=shop;AccountKey=not base64!", Key),
+            ("AccountName=shop;AccountKey=a2V5;TableEndpoint=ftp://x", Endpoint),
+        ] {
+            assert_eq!(endpoint(text).unwrap_err(), error, "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let access: TableAccess = "AccountName=shop;AccountKey=c2VjcmV0".parse().unwrap();
+        assert!(!format!("{access:?}").contains("c2VjcmV0"));
+    }
+}

@@ -1,0 +1,332 @@
+//! Azure Table Storage, or Azurite, as the store.
+//!
+//! The client library's own retries are off, since it would repeat any write. Here a load and an
+//! insert are tried again within the bound, each attempt with a part of it; an update and a delete
+//! are sent once: a stalled first attempt that lands after its repetition was answered would undo a
+//! later write, and no cache can repair that.
+
+mod access;
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use azure_core::{Etag, RetryOptions, StatusCode, TransportOptions};
+use azure_data_tables::IfMatchCondition;
+use azure_data_tables::clients::{EntityClient, TableClient, TableServiceClientBuilder};
+use backon::{ExponentialBuilder, Retryable};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use tokio::time::timeout;
+use ulid::Ulid;
+
+use crate::cache_aside::{Condition, ETag, Key, LoadError, Store, Stored, WriteError};
+
+pub use self::access::TableAccess;
+
+/// A call that may be repeated is tried so many times, each with this part of the bound.
+const ATTEMPTS: u32 = 3;
+
+/// The pauses between attempts, doubled and jittered; they count towards the bound.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
+
+/// An idle connection is closed before the service would close it, and a request be lost with it:
+/// Azure's front ends drop connections that were idle for some minutes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A store in one table. Values are entities: they serialize with their `PartitionKey` and `RowKey`.
+pub struct TableStore {
+    table: TableClient,
+    bound: Duration,
+}
+
+/// What the service said, or what came instead.
+enum Fault {
+    /// `ResourceNotFound`: there is no such entity.
+    NotFound,
+    /// `TableNotFound`: there is no such table.
+    NoTable,
+    /// `EntityAlreadyExists`.
+    Exists,
+    /// `UpdateConditionNotSatisfied`.
+    ConditionFailed,
+    /// Any other answer that will not change, or a request that never left.
+    Refused(String),
+    /// A request that never left this process, for want of a connection.
+    NotSent(String),
+    /// An entity that is not the value's.
+    Unreadable(String),
+    /// Anything else: whether the request was carried out, or will be, nobody can tell.
+    Unknown(String),
+}
+
+impl From<azure_core::Error> for Fault {
+    fn from(error: azure_core::Error) -> Self {
+        use azure_core::error::ErrorKind;
+
+        if let Some(http) = error.as_http_error() {
+            let code = http.error_code().unwrap_or_default();
+            let said = format!("{} {code}", http.status());
+            return match (http.status(), code) {
+                (StatusCode::NotFound, "ResourceNotFound") => Fault::NotFound,
+                (StatusCode::NotFound, "TableNotFound") => Fault::NoTable,
+                (StatusCode::Conflict, "EntityAlreadyExists") => Fault::Exists,
+                (StatusCode::PreconditionFailed, _) => Fault::ConditionFailed,
+                (StatusCode::RequestTimeout | StatusCode::TooManyRequests, _) => {
+                    Fault::Unknown(said)
+                }
+                (status, _) if status.is_client_error() => Fault::Refused(said),
+                _ => Fault::Unknown(said),
+            };
+        }
+        let said = chain(&error);
+        match error.kind() {
+            _ if never_sent(&error) => Fault::NotSent(said),
+            ErrorKind::Credential => Fault::Refused(said),
+            ErrorKind::DataConversion => Fault::Unreadable(said),
+            _ => Fault::Unknown(said),
+        }
+    }
+}
+
+/// Whether the connection itself could not be made.
+fn never_sent(error: &azure_core::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &azure_core::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        said.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    said
+}
+
+impl Fault {
+    /// Whether the same request may go better in a moment.
+    fn is_transient(&self) -> bool {
+        matches!(self, Fault::Unknown(_) | Fault::NotSent(_))
+    }
+}
+
+impl From<Fault> for LoadError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unreadable(said) => LoadError::Unreadable(said),
+            Fault::Refused(said) | Fault::NotSent(said) | Fault::Unknown(said) => {
+                LoadError::Unavailable(said)
+            }
+            Fault::NotFound | Fault::NoTable | Fault::Exists | Fault::ConditionFailed => {
+                LoadError::Unavailable("an answer that does not belong to a read".to_owned())
+            }
+        }
+    }
+}
+
+impl From<Fault> for WriteError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::NotFound => WriteError::NotFound,
+            Fault::ConditionFailed => WriteError::PreconditionFailed,
+            Fault::NoTable => WriteError::Refused("the table is gone".to_owned()),
+            Fault::Exists => WriteError::Refused("it exists".to_owned()),
+            Fault::Refused(said) | Fault::NotSent(said) => WriteError::Refused(said),
+            // A 2xx whose headers or body cannot be read says nothing about the outcome.
+            Fault::Unreadable(said) | Fault::Unknown(said) => WriteError::Unknown(said),
+        }
+    }
+}
+
+/// A call with a bound on it.
+async fn bounded<T>(
+    bound: Duration,
+    call: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    let said = || Fault::Unknown(format!("no answer within {bound:?}"));
+    timeout(bound, call).await.unwrap_or_else(|_| Err(said()))
+}
+
+impl TableStore {
+    /// A store in the table of this name, which is created when a call finds it missing. Connects
+    /// when first used. `bound` is for each call, all of its attempts together.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be built: the system's certificates cannot be read.
+    pub fn new(access: &TableAccess, table: &str, bound: Duration) -> Result<Self, reqwest::Error> {
+        // The library's default client closes each connection after one request.
+        let client = reqwest::Client::builder().pool_idle_timeout(IDLE_TIMEOUT).build()?;
+        let service =
+            TableServiceClientBuilder::with_location(access.location(), access.credentials())
+                .transport(TransportOptions::new(Arc::new(client)))
+                .retry(RetryOptions::none())
+                .build();
+        Ok(Self { table: service.table_client(table), bound })
+    }
+
+    fn entity(&self, key: Key) -> EntityClient {
+        // Keys go into the URL between quotes, unescaped: a ULID and a constant are safe there.
+        self.table.partition_key_client(key.kind).entity_client(key.id.to_string())
+    }
+
+    /// One request; a missing table is created, and the request sent again.
+    async fn once<T, F>(&self, request: impl Fn() -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = azure_core::Result<T>>,
+    {
+        match request().await.map_err(Fault::from) {
+            Err(Fault::NoTable) => {
+                self.create_table().await?;
+                request().await.map_err(Fault::from)
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn create_table(&self) -> Result<(), Fault> {
+        match self.table.create().await {
+            Ok(_) => {
+                log::info!("created the table {}", self.table.table_name());
+                Ok(())
+            }
+            Err(error) => match error.as_http_error().and_then(|http| http.error_code()) {
+                Some("TableAlreadyExists") => Ok(()), // another was faster
+                // The request that found no table was not carried out, whatever became of this one.
+                _ => Err(Fault::Refused(format!("the table cannot be created: {}", chain(&error)))),
+            },
+        }
+    }
+
+    /// A request that may be sent again, within the bound. Once the outcome of an attempt is unknown
+    /// no later one can refuse it.
+    async fn repeated<T, F>(&self, request: impl Fn() -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let attempt_bound = self.bound / ATTEMPTS;
+        let doubt = AtomicBool::new(false);
+        let attempt = || async {
+            let outcome = bounded(attempt_bound, request()).await;
+            if let Err(Fault::Unknown(_)) = outcome {
+                doubt.store(true, Ordering::Relaxed);
+            }
+            outcome
+        };
+        let (shortest, longest) = RETRY_PAUSES;
+        let pauses = ExponentialBuilder::default()
+            .with_min_delay(shortest)
+            .with_max_delay(longest)
+            .with_max_times(ATTEMPTS as usize - 1)
+            .with_jitter();
+        let attempts = attempt.retry(pauses).when(Fault::is_transient);
+        match bounded(self.bound, attempts).await {
+            Err(Fault::Refused(said) | Fault::NotSent(said)) if doubt.load(Ordering::Relaxed) => {
+                Err(Fault::Unknown(said))
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn get<V: DeserializeOwned + Send>(&self, key: Key) -> Result<Option<Stored<V>>, Fault> {
+        match self.once(|| self.entity(key).get::<V>().into_future()).await {
+            Ok(found) => {
+                let etag = ETag::new(found.etag.to_string());
+                Ok(Some(Stored { etag, value: found.entity }))
+            }
+            Err(Fault::NotFound) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// The one tag that the service compares with, for a condition that may list several.
+    async fn if_match(&self, key: Key, condition: &Condition) -> Result<IfMatchCondition, Fault> {
+        let etag = match condition {
+            Condition::Exists => return Ok(IfMatchCondition::Any),
+            Condition::OneOf(etags) => match &etags[..] {
+                [etag] => etag.clone(),
+                etags => {
+                    // Which of them is current? If that changes before the write, the write fails.
+                    let current = self.get::<IgnoredAny>(key).await?.ok_or(Fault::NotFound)?.etag;
+                    if !etags.contains(&current) {
+                        return Err(Fault::ConditionFailed);
+                    }
+                    current
+                }
+            },
+        };
+        Ok(IfMatchCondition::Etag(Etag::from(etag.as_str())))
+    }
+}
+
+#[async_trait]
+impl<V> Store<V> for TableStore
+where
+    V: Serialize + DeserializeOwned + PartialEq + Send + Sync,
+{
+    fn kind(&self) -> &'static str {
+        "table"
+    }
+
+    async fn load(&self, key: Key) -> Result<Option<Stored<V>>, LoadError> {
+        Ok(self.repeated(|| self.get(key)).await?)
+    }
+
+    async fn insert(&self, key: Key, value: &V) -> Result<ETag, WriteError> {
+        let insert = || async {
+            let insert = self.once(|| async {
+                self.table.insert::<_, IgnoredAny>(value)?.await.map(|done| done.etag)
+            });
+            match insert.await {
+                // An attempt before this one has landed, if what is there is what was sent.
+                Err(Fault::Exists) => match self.get::<V>(key).await {
+                    Ok(Some(stored)) if stored.value == *value => Ok(stored.etag),
+                    Ok(_) => Err(Fault::Exists),
+                    // An earlier attempt may have landed: this must not pass for a refusal.
+                    Err(_) => Err(Fault::Unknown("it exists, and cannot be read back".to_owned())),
+                },
+                outcome => outcome.map(|etag| ETag::new(etag.to_string())),
+            }
+        };
+        Ok(self.repeated(insert).await?)
+    }
+
+    async fn update(&self, key: Key, value: &V, condition: &Condition) -> Result<ETag, WriteError> {
+        let update = async {
+            let if_match = self.if_match(key, condition).await?;
+            // A merge, not a replacement: columns that other programs have added stay.
+            self.once(|| async { self.entity(key).merge(value, if_match.clone())?.await }).await
+        };
+        Ok(ETag::new(bounded(self.bound, update).await?.etag.to_string()))
+    }
+
+    async fn delete(&self, key: Key, condition: &Condition) -> Result<(), WriteError> {
+        let delete = async {
+            let if_match = self.if_match(key, condition).await?;
+            let delete = || self.entity(key).delete().if_match(if_match.clone()).into_future();
+            self.once(delete).await
+        };
+        bounded(self.bound, delete).await?;
+        Ok(())
+    }
+
+    async fn probe(&self) -> Result<(), LoadError> {
+        let nobody = Key { kind: "probe", id: Ulid::nil() };
+        bounded(self.bound, self.get::<IgnoredAny>(nobody)).await?;
+        Ok(())
+    }
+
+    fn probe_name(&self) -> &'static str {
+        "GET of an unused row"
+    }
+}
