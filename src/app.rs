@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use crate::cache::{MemoryCache, RedisCache};
-use crate::cache_aside::{Cache, CacheAside, Store};
+use crate::cache_aside::{Cache, CacheAside, CacheError, Store};
 use crate::settings::Settings;
 use crate::store::{MemoryStore, TableStore};
 use crate::users::{Api, User, routes};
@@ -25,9 +25,9 @@ pub enum BuildError {
         "cannot listen on {0}: {1}; choose another FUNCTIONS_CUSTOMHANDLER_PORT or HANDLER_ADDRESS"
     )]
     Listen(SocketAddr, std::io::Error),
-    /// The system's certificates cannot be read, say.
-    #[error("cannot set up the {0} client: {1}")]
-    Client(&'static str, String),
+    /// The client library does not take the address.
+    #[error("REDIS_URL: {0}")]
+    Redis(CacheError),
 }
 
 impl App {
@@ -39,7 +39,7 @@ impl App {
         let listener = TcpListener::bind(settings.listen)
             .await
             .map_err(|error| BuildError::Listen(settings.listen, error))?;
-        let users = CacheAside::new(cache(settings)?, store(settings)?, settings.times.clone());
+        let users = CacheAside::new(cache(settings)?, store(settings), settings.times.clone());
         Ok(Self { listener, api: Arc::new(Api::new(users)) })
     }
 
@@ -64,17 +64,25 @@ fn cache(settings: &Settings) -> Result<Arc<dyn Cache<User>>, BuildError> {
     };
     RedisCache::new(url, &settings.key_prefix, settings.times.cache_timeout)
         .map(|cache| Arc::new(cache) as _)
-        .map_err(|error| BuildError::Client("Redis", error.to_string()))
+        .map_err(BuildError::Redis)
 }
 
-fn store(settings: &Settings) -> Result<Arc<dyn Store<User>>, BuildError> {
-    let Some(access) = &settings.table else {
+fn store(settings: &Settings) -> Arc<dyn Store<User>> {
+    let Some(access) = settings.table.clone() else {
         log::info!(
             "USERS_TABLE_CONNECTION is not set: users are kept in this process and end with it"
         );
-        return Ok(Arc::new(MemoryStore::default()));
+        return Arc::new(MemoryStore::default());
     };
-    TableStore::new(access, &settings.table_name, settings.times.store_timeout)
-        .map(|store| Arc::new(store) as _)
-        .map_err(|error| BuildError::Client("table", error.to_string()))
+    let store = TableStore::new(access, &settings.table_name, settings.times.store_timeout);
+    let store: Arc<dyn Store<User>> = Arc::new(store);
+    // The first request should find a table, and a connection to it.
+    let first = Arc::clone(&store);
+    tokio::spawn(async move {
+        match first.probe().await {
+            Ok(()) => log::info!("the table answers"),
+            Err(error) => log::warn!("the table does not answer yet: {error}"),
+        }
+    });
+    store
 }

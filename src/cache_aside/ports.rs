@@ -61,19 +61,11 @@ pub enum Condition {
     OneOf(Vec<ETag>),
 }
 
-/// Why a cache step failed. Whatever it is, the request goes on without the cache.
+/// Why a cache step failed. Whatever it is, the request goes on without the cache; a step that was
+/// sent may still execute.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum CacheError {
-    /// No answer within the bound; the step may still execute.
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
-    /// The last steps failed, and the cache is left alone for a moment.
-    #[error("left alone after failures in a row")]
-    Skipped,
-    /// The cache, or the way to it, answered with an error.
-    #[error("{0}")]
-    Failed(String),
-}
+#[error("{0}")]
+pub struct CacheError(pub String);
 
 /// Why a load failed.
 #[derive(Clone, Debug, thiserror::Error)]

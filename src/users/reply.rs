@@ -122,10 +122,10 @@ impl ApiError {
     pub fn into_response(self) -> Response {
         let status = self.status();
         let mut response = match &self {
-            ApiError::NoSuchUser(id) => {
-                json(status, &json!({"user_id": id, "status": "Not found"}))
+            ApiError::NoSuchUser(user_id) => {
+                json(status, &NotFound { user_id, status: "Not found" })
             }
-            _ => json(status, &json!({"status": sentence(status), "detail": self.detail()})),
+            _ => json(status, &Failed { status: sentence(status), detail: self.detail() }),
         };
         let headers = response.headers_mut();
         match self {
@@ -139,6 +139,20 @@ impl ApiError {
         }
         response
     }
+}
+
+/// The body that tells of a user who does not exist.
+#[derive(Serialize)]
+struct NotFound<'a> {
+    user_id: &'a str,
+    status: &'static str,
+}
+
+/// The body of every other error.
+#[derive(Serialize)]
+struct Failed {
+    status: String,
+    detail: String,
 }
 
 /// The standard reason phrase, written as a sentence: `Bad request`.

@@ -33,19 +33,19 @@ const RENEW_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration:
 const PIPELINE_BUFFER: usize = 1024;
 
 /// Why a step failed.
+#[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    #[error("left alone after failures in a row")]
     Skipped,
+    #[error("no answer within {0:?}")]
     Timeout(Duration),
-    Redis(RedisError),
+    #[error("{0}")]
+    Redis(#[from] RedisError),
 }
 
 impl From<Failure> for CacheError {
     fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Skipped => CacheError::Skipped,
-            Failure::Timeout(bound) => CacheError::Timeout(bound),
-            Failure::Redis(error) => CacheError::Failed(error.to_string()),
-        }
+        CacheError(failure.to_string())
     }
 }
 
@@ -59,6 +59,7 @@ enum Verdict {
 
 fn verdict(error: &RedisError) -> Verdict {
     match (error.kind(), error.code()) {
+        _ if error.is_connection_refusal() => Verdict::Down,
         // Starting, demoted, cut off from its primary, or another node's business by now.
         (_, Some("LOADING" | "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" | "ASK")) => {
             Verdict::Down
@@ -178,7 +179,7 @@ impl Link {
         tokio::spawn(async move {
             match state.check(connection).await {
                 Ok(()) => log::info!("connected to Redis"),
-                Err(error) => state.failed(&error),
+                Err(error) => state.give_way(&error),
             }
         });
         Ok(link)
@@ -226,7 +227,7 @@ impl State {
         self.connection.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Counts a failure, and starts the renewal when there are enough.
+    /// Counts a failure; enough of them, and readers leave Redis alone.
     fn failed(self: &Arc<Self>, failure: &Failure) {
         let enough = match failure {
             Failure::Skipped => return,
@@ -240,13 +241,15 @@ impl State {
                 Verdict::Down => 1,
             },
         };
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if failures >= enough && !self.down.swap(true, Ordering::Relaxed) {
-            let error = match failure {
-                Failure::Redis(error) => error.to_string(),
-                _ => "no answer in time".to_owned(),
-            };
-            log::warn!("Redis is failing, reads go to the store until it is back: {error}");
+        if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= enough {
+            self.give_way(failure);
+        }
+    }
+
+    /// Readers leave Redis alone from now on, until the renewal has found it well.
+    fn give_way(self: &Arc<Self>, failure: &Failure) {
+        if !self.down.swap(true, Ordering::Relaxed) {
+            log::warn!("Redis is failing, reads go to the store until it is back: {failure}");
             tokio::spawn(Self::renew(Arc::downgrade(self)));
         }
     }

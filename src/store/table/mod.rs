@@ -19,6 +19,7 @@ use azure_data_tables::clients::{EntityClient, TableClient, TableServiceClientBu
 use backon::{ExponentialBuilder, Retryable};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use ulid::Ulid;
 
@@ -38,8 +39,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A store in one table. Values are entities: they serialize with their `PartitionKey` and `RowKey`.
 pub struct TableStore {
-    table: TableClient,
+    access: TableAccess,
+    name: String,
     bound: Duration,
+    table: OnceCell<TableClient>,
 }
 
 /// What the service said, or what came instead.
@@ -149,6 +152,19 @@ impl From<Fault> for WriteError {
     }
 }
 
+fn client(access: &TableAccess, table: &str) -> Result<TableClient, String> {
+    // The library's default client closes each connection after one request.
+    let client = reqwest::Client::builder()
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .build()
+        .map_err(|error| format!("no HTTP client: {error}"))?;
+    let service = TableServiceClientBuilder::with_location(access.location(), access.credentials())
+        .transport(TransportOptions::new(Arc::new(client)))
+        .retry(RetryOptions::none())
+        .build();
+    Ok(service.table_client(table))
+}
+
 /// A call with a bound on it.
 async fn bounded<T>(
     bound: Duration,
@@ -161,23 +177,26 @@ async fn bounded<T>(
 impl TableStore {
     /// A store in the table of this name, which is created when a call finds it missing. Connects
     /// when first used. `bound` is for each call, all of its attempts together.
-    ///
-    /// # Errors
-    /// The HTTP client cannot be built: the system's certificates cannot be read.
-    pub fn new(access: &TableAccess, table: &str, bound: Duration) -> Result<Self, reqwest::Error> {
-        // The library's default client closes each connection after one request.
-        let client = reqwest::Client::builder().pool_idle_timeout(IDLE_TIMEOUT).build()?;
-        let service =
-            TableServiceClientBuilder::with_location(access.location(), access.credentials())
-                .transport(TransportOptions::new(Arc::new(client)))
-                .retry(RetryOptions::none())
-                .build();
-        Ok(Self { table: service.table_client(table), bound })
+    pub fn new(access: TableAccess, name: &str, bound: Duration) -> Self {
+        Self { access, name: name.to_owned(), bound, table: OnceCell::new() }
     }
 
-    fn entity(&self, key: Key) -> EntityClient {
+    /// The client, made by whoever needs it first: reading the system's certificates takes longer
+    /// than a start may.
+    async fn table(&self) -> azure_core::Result<&TableClient> {
+        let make = || async {
+            let (access, name) = (self.access.clone(), self.name.clone());
+            let made = tokio::task::spawn_blocking(move || client(&access, &name)).await;
+            made.unwrap_or_else(|panic| Err(panic.to_string())).map_err(|error| {
+                azure_core::Error::message(azure_core::error::ErrorKind::Credential, error)
+            })
+        };
+        self.table.get_or_try_init(make).await
+    }
+
+    async fn entity(&self, key: Key) -> azure_core::Result<EntityClient> {
         // Keys go into the URL between quotes, unescaped: a ULID and a constant are safe there.
-        self.table.partition_key_client(key.kind).entity_client(key.id.to_string())
+        Ok(self.table().await?.partition_key_client(key.kind).entity_client(key.id.to_string()))
     }
 
     /// One request; a missing table is created, and the request sent again.
@@ -195,9 +214,9 @@ impl TableStore {
     }
 
     async fn create_table(&self) -> Result<(), Fault> {
-        match self.table.create().await {
+        match async { self.table().await?.create().await }.await {
             Ok(_) => {
-                log::info!("created the table {}", self.table.table_name());
+                log::info!("created the table {}", self.name);
                 Ok(())
             }
             Err(error) => match error.as_http_error().and_then(|http| http.error_code()) {
@@ -239,7 +258,7 @@ impl TableStore {
     }
 
     async fn get<V: DeserializeOwned + Send>(&self, key: Key) -> Result<Option<Stored<V>>, Fault> {
-        match self.once(|| self.entity(key).get::<V>().into_future()).await {
+        match self.once(|| async { self.entity(key).await?.get::<V>().await }).await {
             Ok(found) => {
                 let etag = ETag::new(found.etag.to_string());
                 Ok(Some(Stored { etag, value: found.entity }))
@@ -285,7 +304,7 @@ where
     async fn insert(&self, key: Key, value: &V) -> Result<ETag, WriteError> {
         let insert = || async {
             let insert = self.once(|| async {
-                self.table.insert::<_, IgnoredAny>(value)?.await.map(|done| done.etag)
+                self.table().await?.insert::<_, IgnoredAny>(value)?.await.map(|done| done.etag)
             });
             match insert.await {
                 // An attempt before this one has landed, if what is there is what was sent.
@@ -305,7 +324,8 @@ where
         let update = async {
             let if_match = self.if_match(key, condition).await?;
             // A merge, not a replacement: columns that other programs have added stay.
-            self.once(|| async { self.entity(key).merge(value, if_match.clone())?.await }).await
+            self.once(|| async { self.entity(key).await?.merge(value, if_match.clone())?.await })
+                .await
         };
         Ok(ETag::new(bounded(self.bound, update).await?.etag.to_string()))
     }
@@ -313,8 +333,8 @@ where
     async fn delete(&self, key: Key, condition: &Condition) -> Result<(), WriteError> {
         let delete = async {
             let if_match = self.if_match(key, condition).await?;
-            let delete = || self.entity(key).delete().if_match(if_match.clone()).into_future();
-            self.once(delete).await
+            let entity = self.entity(key).await?;
+            self.once(|| entity.delete().if_match(if_match.clone()).into_future()).await
         };
         bounded(self.bound, delete).await?;
         Ok(())

@@ -1,0 +1,20 @@
+# What can be done here; `make` alone lists it.
+.PHONY: help run up test lint
+
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Serves the API with the embedded default on port 7071: nothing but Rust is needed
+	cargo run
+
+up: ## Serves it as in production: Redis, Azurite and `func start`; Ctrl-C ends all of it
+	@scripts/up.sh
+
+test: ## Installs Redis and Azurite where they are missing, and runs all tests
+	scripts/install-servers.sh
+	cargo test
+
+lint: ## Checks format, code and documentation
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
