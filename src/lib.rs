@@ -18,6 +18,8 @@
 //! - [`logging`]: which stream a record goes to.
 //! - [`app`]: puts the parts together and serves them; what `main` and the tests start.
 
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 pub mod app;
 pub mod cache;
 pub mod cache_aside;

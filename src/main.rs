@@ -1,5 +1,7 @@
 //! The handler's start: settings, cache and store, routes, and serve until stopped.
 
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 use std::process::ExitCode;
 
 use cache_aside::app::App;
