@@ -21,7 +21,7 @@
 //! cache, the cache keeps what it was given, and no write lands after its fence has expired. Where
 //! the cache loses keys, a read still sees every write that was answered before it began. Where a
 //! writer could not reach the cache, or the cache was rolled back, an entry may be old for at most
-//! the lease's TTL plus the entry's. Answers from a copy while the store is out of reach are marked,
+//! the lease's TTL plus the entry's, though not to the writer's own process. Answers from a copy while the store is out of reach are marked,
 //! and stand outside of all this.
 //!
 //! Dropping one of these futures midway is as safe as a crash, and as slow: a lease or a fence is
@@ -29,6 +29,7 @@
 
 mod copies;
 mod flight;
+mod overdue;
 mod ports;
 mod slot;
 
@@ -42,6 +43,7 @@ pub use self::slot::{Entry, Fence, Slot, Token, fence_bytes, lease_bytes, unix_m
 
 use self::copies::Copies;
 use self::flight::{Flights, Leader, Seat};
+use self::overdue::Overdue;
 
 /// How long a write may take to land in the store after its caller has given up on it. Part of the
 /// rule of time for fences; a pause of the process between its last check and the send eats from it.
@@ -50,10 +52,6 @@ pub const LANDING_MARGIN: Duration = Duration::from_secs(2);
 /// The pauses, in milliseconds, between looks at a lease that another holds; after the last, the
 /// reader loads for itself. Together about a second.
 const LEASE_PAUSES: [u64; 9] = [2, 4, 8, 16, 32, 64, 128, 256, 512];
-
-/// The pauses between attempts of a release that did not reach the cache: doubled from the first to
-/// the last.
-const RELEASE_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// The times that the pattern works with. See the rules in [`Times::check`].
 #[derive(Clone, Debug)]
@@ -200,13 +198,14 @@ pub struct CacheAside<V> {
     times: Times,
     flights: Flights<Answer<V>>,
     copies: Copies<V>,
+    overdue: Overdue,
 }
 
 impl<V: Clone + Send + Sync + 'static> CacheAside<V> {
     /// Joins a cache and a store. `times` must pass [`Times::check`], else the guarantees do not hold.
     pub fn new(cache: Arc<dyn Cache<V>>, store: Arc<dyn Store<V>>, times: Times) -> Self {
         let copies = Copies::new(times.ttl, times.stale_grace);
-        Self { cache, store, times, flights: Flights::new(), copies }
+        Self { cache, store, times, flights: Flights::new(), copies, overdue: Overdue::default() }
     }
 
     /// The cache, as it is told to callers.
@@ -229,13 +228,16 @@ impl<V: Clone + Send + Sync + 'static> CacheAside<V> {
         let mut timing = Timing::default();
         let generation = self.copies.generation(key);
         let answer = loop {
-            let slot = timing.cache(self.cache.get(key)).await;
-            if let Ok(Slot::Entry(entry)) = slot {
+            let slot = match self.overdue.contains(key) {
+                true => None, // an entry may be from before a write of ours
+                false => timing.cache(self.cache.get(key)).await.ok(),
+            };
+            if let Some(Slot::Entry(entry)) = slot {
                 break Ok(hit(entry));
             }
             match self.flights.board(key) {
                 Seat::Leader(flight) => {
-                    break self.lead(flight, key, slot.is_ok(), &mut timing).await;
+                    break self.lead(flight, key, slot.is_some(), &mut timing).await;
                 }
                 Seat::Joiner(joiner) => {
                     // The leader keeps the copy: it knows what came before its load.
@@ -437,26 +439,11 @@ impl<V: Clone + Send + Sync + 'static> CacheAside<V> {
 
     /// Releases the fence, now or as soon as the cache can be reached.
     async fn release(&self, key: Key, token: Token) {
-        let Err(error) = self.cache.release(key, token).await else {
-            return;
-        };
-        log::debug!("release of {key}, to be tried again: {error}");
-        let cache = Arc::clone(&self.cache);
-        // By then no entry from before the write can be left, nor be filled in by a lease.
-        let give_up = Instant::now() + self.times.lease_ttl + self.times.ttl;
-        tokio::spawn(async move {
-            let (mut pause, longest) = RELEASE_PAUSES;
-            while Instant::now() < give_up {
-                tokio::time::sleep(pause).await;
-                if cache.release(key, token).await.is_ok() {
-                    return;
-                }
-                pause = (pause * 2).min(longest);
-            }
-            log::warn!(
-                "gave up releasing {key}: an entry from before the write has expired by now"
-            );
-        });
+        if let Err(error) = self.cache.release(key, token).await {
+            log::debug!("release of {key}, to be tried again: {error}");
+            let give_up_after = self.times.lease_ttl + self.times.ttl;
+            self.overdue.settle(Arc::clone(&self.cache), key, token, give_up_after);
+        }
     }
 }
 

@@ -8,10 +8,12 @@
 //! JSON payload to `/{function name}`. A handler that serves all three at once works behind every
 //! host, whatever its `host.json` says.
 
+mod body;
 mod function;
 mod invocation;
 mod payload;
 
+pub use self::body::{BodyError, read_body};
 pub use self::function::{Function, Matched, Params, ping, route};
 pub use self::invocation::{Invocation, invocation};
 pub use self::payload::payloads;

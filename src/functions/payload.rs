@@ -8,8 +8,7 @@ use std::convert::Infallible;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::{Buf, Bytes, BytesMut};
-use futures_util::{Stream, StreamExt};
+use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -19,6 +18,7 @@ use warp::http::{HeaderMap, Method, Request, StatusCode};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
+use super::body::{BodyError, read_body};
 use super::{Function, Invocation};
 
 /// The largest payload that is taken, in bytes: far more than any body that an API of small JSON
@@ -78,8 +78,44 @@ struct HttpResponse {
     body: String,
 }
 
-/// A payload that is none, and why.
-struct BadPayload(String);
+/// A payload that cannot be answered as it should be.
+enum BadPayload {
+    /// Not one of the host's, and why.
+    Malformed(String),
+    /// Larger than is taken: the caller's body was.
+    TooLarge,
+}
+
+impl From<BodyError> for BadPayload {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => BadPayload::TooLarge,
+            BodyError::Broken => BadPayload::Malformed("it broke off".to_owned()),
+        }
+    }
+}
+
+impl BadPayload {
+    fn into_answer(self) -> Response {
+        match self {
+            // Nobody but the host posts payloads; what it makes of this is a 500.
+            BadPayload::Malformed(what) => {
+                let detail = format!("not an invocation payload: {what}");
+                log::error!("{detail}");
+                json(StatusCode::BAD_REQUEST, &serde_json::json!({ "detail": detail }))
+            }
+            // The host's caller is to read this one, so it travels as an answer.
+            BadPayload::TooLarge => {
+                let detail = format!("the request must be at most {LARGEST_PAYLOAD} bytes");
+                let body = serde_json::json!({"status": "Payload too large", "detail": detail});
+                let status_code = StatusCode::PAYLOAD_TOO_LARGE.as_u16();
+                let content_type = (CONTENT_TYPE.to_string(), "application/json".to_owned());
+                let headers = HashMap::from([content_type]);
+                answer(HttpResponse { status_code, headers, body: body.to_string() }, Vec::new())
+            }
+        }
+    }
+}
 
 /// Answers `POST /{function name}` by calling `app` with the request inside the payload.
 pub fn payloads<F>(
@@ -102,14 +138,13 @@ where
         .then(move |function: &'static Function, headers: HeaderMap, body| {
             let app = app.clone();
             async move {
-                let payload = match read(body).await {
-                    Ok(payload) => payload,
-                    Err(bad) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, bad),
-                };
                 let invocation = Invocation::collecting(&headers);
-                let request = match unwrap(function, &payload, invocation.clone()) {
+                let payload = read_body(body, LARGEST_PAYLOAD).await.map_err(BadPayload::from);
+                let request =
+                    payload.and_then(|payload| unwrap(function, &payload, invocation.clone()));
+                let request = match request {
                     Ok(request) => request,
-                    Err(bad) => return refuse(StatusCode::BAD_REQUEST, bad),
+                    Err(bad) => return bad.into_answer(),
                 };
                 let head = request.method() == Method::HEAD;
                 // A task of its own: warp does not let one filter's future poll another's.
@@ -117,29 +152,12 @@ where
                 match call.await {
                     Ok(Ok(response)) => wrap(response, head, &invocation).await,
                     Err(error) => {
-                        let detail = format!("the call failed: {error}");
-                        refuse(StatusCode::INTERNAL_SERVER_ERROR, BadPayload(detail))
+                        log::error!("the call failed: {error}");
+                        json(StatusCode::INTERNAL_SERVER_ERROR, &"the call failed")
                     }
                 }
             }
         })
-}
-
-async fn read<S, B, E>(body: S) -> Result<Bytes, BadPayload>
-where
-    S: Stream<Item = Result<B, E>>,
-    B: Buf,
-{
-    let mut body = std::pin::pin!(body);
-    let mut read = BytesMut::new();
-    while let Some(chunk) = body.next().await {
-        let mut chunk = chunk.map_err(|_| BadPayload("the payload broke off".to_owned()))?;
-        read.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
-        if read.len() > LARGEST_PAYLOAD {
-            return Err(BadPayload(format!("a payload has at most {LARGEST_PAYLOAD} bytes")));
-        }
-    }
-    Ok(read.freeze())
 }
 
 /// The request inside a payload.
@@ -148,7 +166,7 @@ fn unwrap(
     payload: &[u8],
     invocation: Invocation,
 ) -> Result<Request<Full<Bytes>>, BadPayload> {
-    let bad = |what: String| BadPayload(format!("not an invocation payload: {what}"));
+    let bad = BadPayload::Malformed;
     let mut payload: Payload =
         serde_json::from_slice(payload).map_err(|error| bad(error.to_string()))?;
     let inner = payload
@@ -213,13 +231,11 @@ async fn wrap(response: Response, head: bool, invocation: &Invocation) -> Respon
         (name.to_string(), values.join(", "))
     });
     let res = HttpResponse { status_code: parts.status.as_u16(), headers: headers.collect(), body };
-    let logs = invocation.take_lines();
-    json(StatusCode::OK, &Answer { outputs: Outputs { res }, logs, return_value: None })
+    answer(res, invocation.take_lines())
 }
 
-fn refuse(status: StatusCode, BadPayload(detail): BadPayload) -> Response {
-    log::error!("{detail}");
-    json(status, &serde_json::json!({ "detail": detail }))
+fn answer(res: HttpResponse, logs: Vec<String>) -> Response {
+    json(StatusCode::OK, &Answer { outputs: Outputs { res }, logs, return_value: None })
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {

@@ -11,6 +11,7 @@ use warp::http::{Method, StatusCode};
 use warp::reply::Response;
 
 use crate::cache_aside::{Because, ETag, LoadError, Timing, Via, WriteError};
+use crate::functions::BodyError;
 
 use super::User;
 use super::health::Health;
@@ -48,6 +49,17 @@ pub enum ApiError {
     OutcomeUnknown,
     /// The table has a row that is no user, or the handler has a bug.
     Internal(&'static str),
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => ApiError::PayloadTooLarge,
+            BodyError::Broken => {
+                ApiError::BadRequest("the body ended before it was complete".to_owned())
+            }
+        }
+    }
 }
 
 impl From<LoadError> for ApiError {

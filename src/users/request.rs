@@ -1,7 +1,5 @@
 //! What is read from a request: its body, and the entity tags that it names.
 
-use bytes::{Buf, Bytes, BytesMut};
-use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Deserializer};
 use warp::http::HeaderMap;
 use warp::http::header::{CONTENT_TYPE, HeaderName};
@@ -13,35 +11,6 @@ use super::reply::ApiError;
 
 /// The largest body that is taken, in bytes.
 pub const LARGEST_BODY: usize = 16 * 1024;
-
-/// A body over the limit is read on so far, so that its sender gets to read the answer.
-const LARGEST_READ: usize = 1024 * 1024;
-
-/// Reads the whole body, whether or not its length was announced.
-pub async fn read_body<S, B, E>(body: S) -> Result<Bytes, ApiError>
-where
-    S: Stream<Item = Result<B, E>>,
-    B: Buf,
-{
-    let mut body = std::pin::pin!(body);
-    let mut read = BytesMut::new();
-    let mut length = 0;
-    while let Some(chunk) = body.next().await {
-        let mut chunk =
-            chunk.map_err(|_| bad_request("the body ended before its length was reached"))?;
-        length += chunk.remaining();
-        if length > LARGEST_READ {
-            break;
-        }
-        if length <= LARGEST_BODY {
-            read.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
-        }
-    }
-    if length > LARGEST_BODY {
-        return Err(ApiError::PayloadTooLarge);
-    }
-    Ok(read.freeze())
-}
 
 /// What a create and a rename have in common.
 #[derive(Deserialize)]

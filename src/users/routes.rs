@@ -15,7 +15,7 @@ use crate::functions::{self, Function, Invocation, Matched, Params};
 
 use super::health::Probes;
 use super::reply::{self, ApiError, Source};
-use super::request::{EntityTags, parse_name, read_body};
+use super::request::{EntityTags, LARGEST_BODY, parse_name};
 use super::{Name, User, UserId};
 
 /// The functions of the app; the folder of each has its name.
@@ -194,7 +194,9 @@ where
                 let logged_method = method.clone();
                 let answer = async move {
                     let body = match method {
-                        Method::POST | Method::PATCH => read_body(body).await?,
+                        Method::POST | Method::PATCH => {
+                            functions::read_body(body, LARGEST_BODY).await?
+                        }
                         _ => Bytes::new(),
                     };
                     handle(api, Call { params, headers, body }).await

@@ -6,8 +6,11 @@
 
 pub mod client;
 pub mod doubles;
+pub mod handler;
+pub mod host;
 pub mod proxy;
 pub mod servers;
+pub mod tcp;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
