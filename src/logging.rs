@@ -44,12 +44,23 @@ fn logger(target: Target) -> Logger {
         .build()
 }
 
+/// Whether a record may hold a secret: below its warnings, the Azure SDK tells whole requests, with the
+/// signature in the URL and the user in the body.
+fn is_unsafe(metadata: &Metadata) -> bool {
+    let target = metadata.target();
+    metadata.level() > Level::Warn
+        && ["azure_", "typespec_"].iter().any(|prefix| target.starts_with(prefix))
+}
+
 impl Log for Streams {
     fn enabled(&self, metadata: &Metadata) -> bool {
-        self.out.enabled(metadata)
+        !is_unsafe(metadata) && self.out.enabled(metadata)
     }
 
     fn log(&self, record: &Record) {
+        if is_unsafe(record.metadata()) {
+            return;
+        }
         match record.level() {
             Level::Error | Level::Warn => self.err.log(record),
             Level::Info | Level::Debug | Level::Trace => self.out.log(record),

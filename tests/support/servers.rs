@@ -166,10 +166,10 @@ impl Azurite {
         *self.process.lock().unwrap() = Some(process);
     }
 
-    /// Ends it so that it writes first what it holds.
+    /// Ends it so that it writes first what it holds: `azurite-table` does so on SIGINT only.
     pub fn stop(&self) {
         if let Some(mut process) = self.process.lock().unwrap().take() {
-            process.signal("TERM");
+            process.signal("INT");
             let _ = process.0.wait();
         }
     }

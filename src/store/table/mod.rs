@@ -106,12 +106,15 @@ fn never_sent(error: &azure_core::Error) -> bool {
     false
 }
 
-/// An error and its causes, in one line.
+/// An error and its causes, in one line. reqwest's own words are left out: they have the URL in them,
+/// and with it a shared access signature.
 fn chain(error: &azure_core::Error) -> String {
     let mut said = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        said.push_str(&format!(": {error}"));
+        if !error.is::<reqwest::Error>() {
+            said.push_str(&format!(": {error}"));
+        }
         cause = error.source();
     }
     said
