@@ -58,11 +58,11 @@ impl App {
 }
 
 fn cache(settings: &Settings) -> Result<Arc<dyn Cache<User>>, BuildError> {
-    let Some(url) = &settings.redis else {
+    let Some(access) = &settings.redis else {
         log::info!("REDIS_URL is not set: caching in this process");
         return Ok(Arc::new(MemoryCache::default()));
     };
-    RedisCache::new(url, &settings.key_prefix, settings.times.cache_timeout)
+    RedisCache::new(access, &settings.key_prefix, settings.times.cache_timeout)
         .map(|cache| Arc::new(cache) as _)
         .map_err(BuildError::Redis)
 }

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use ulid::Ulid;
 
-use crate::cache::RedisUrl;
+use crate::cache::{RedisAccess, RedisUrl};
 use crate::cache_aside::{BrokenRule, LANDING_MARGIN, Times};
+use crate::identity::{CredentialKind, Identity};
 use crate::store::TableAccess;
 
 /// A variable, as the README's table shows it.
@@ -46,12 +47,23 @@ const TABLE_CONNECTION: Variable = Variable {
     allowed: "a storage connection string, or UseDevelopmentStorage=true for Azurite",
     secret: true,
 };
+const TABLE_SERVICE_URI: Variable = variable(
+    "USERS_TABLE_CONNECTION__tableServiceUri",
+    None,
+    "the https:// URI of a table service, and no USERS_TABLE_CONNECTION beside it",
+);
+const TABLE_CREDENTIAL: Variable =
+    variable("USERS_TABLE_CONNECTION__credential", None, CredentialKind::ALLOWED);
+const TABLE_CLIENT_ID: Variable =
+    variable("USERS_TABLE_CONNECTION__clientId", None, "the client id of an identity");
 const TABLE_NAME: Variable =
     variable("USERS_TABLE_NAME", Some("users"), "3 to 63 letters and digits, the first a letter");
 const TABLE_TIMEOUT: Variable =
     variable("TABLE_TIMEOUT", Some("3s"), "a duration from 100ms to 10s");
 const REDIS_URL: Variable =
     Variable { name: "REDIS_URL", default: None, allowed: RedisUrl::ALLOWED, secret: true };
+const REDIS_CREDENTIAL: Variable = variable("REDIS_CREDENTIAL", None, CredentialKind::ALLOWED);
+const REDIS_CLIENT_ID: Variable = variable("REDIS_CLIENT_ID", None, "the client id of an identity");
 const REDIS_TIMEOUT: Variable =
     variable("REDIS_TIMEOUT", Some("100ms"), "a duration from 5ms to 1s");
 const KEY_PREFIX: Variable =
@@ -74,13 +86,18 @@ const LOG: Variable =
     variable("RUST_LOG", Some(crate::logging::DEFAULT_FILTER), "a filter as env_logger has it");
 
 /// All of them, in the README's order.
-pub const VARIABLES: [&Variable; 15] = [
+pub const VARIABLES: [&Variable; 20] = [
     &PORT,
     &ADDRESS,
     &TABLE_CONNECTION,
+    &TABLE_SERVICE_URI,
+    &TABLE_CREDENTIAL,
+    &TABLE_CLIENT_ID,
     &TABLE_NAME,
     &TABLE_TIMEOUT,
     &REDIS_URL,
+    &REDIS_CREDENTIAL,
+    &REDIS_CLIENT_ID,
     &REDIS_TIMEOUT,
     &KEY_PREFIX,
     &TTL,
@@ -102,7 +119,7 @@ pub struct Settings {
     /// The table's name.
     pub table_name: String,
     /// Redis; `None`: the in-process cache.
-    pub redis: Option<RedisUrl>,
+    pub redis: Option<RedisAccess>,
     /// What keys in Redis begin with.
     pub key_prefix: String,
     /// The times of the pattern, which keep the rules of time.
@@ -172,6 +189,58 @@ impl Given<'_> {
     }
 }
 
+impl Given<'_> {
+    /// The table, by connection string or by URI and identity.
+    fn table_access(&self) -> Result<Option<TableAccess>, BadSetting> {
+        let connection = self.optional(&TABLE_CONNECTION)?;
+        let Some(uri) = self.text(&TABLE_SERVICE_URI) else {
+            self.only_with(&TABLE_SERVICE_URI, &[&TABLE_CREDENTIAL, &TABLE_CLIENT_ID])?;
+            return Ok(connection);
+        };
+        if connection.is_some() {
+            return Err(TABLE_SERVICE_URI.refuse(&uri, TABLE_SERVICE_URI.allowed));
+        }
+        // Where Kubernetes has put a federated token, it is meant to be used.
+        let default = match self.0("AZURE_FEDERATED_TOKEN_FILE") {
+            Some(_) => CredentialKind::WorkloadIdentity,
+            None => CredentialKind::ManagedIdentity,
+        };
+        let kind = self.optional(&TABLE_CREDENTIAL)?.unwrap_or(default);
+        let identity = Identity::new(kind, self.text(&TABLE_CLIENT_ID));
+        TableAccess::with_identity(&uri, identity)
+            .map(Some)
+            .ok_or_else(|| TABLE_SERVICE_URI.refuse(&uri, TABLE_SERVICE_URI.allowed))
+    }
+
+    /// Redis, with the password in its URL or an identity instead.
+    fn redis_access(&self) -> Result<Option<RedisAccess>, BadSetting> {
+        let Some(url) = self.optional::<RedisUrl>(&REDIS_URL)? else {
+            self.only_with(&REDIS_URL, &[&REDIS_CREDENTIAL, &REDIS_CLIENT_ID])?;
+            return Ok(None);
+        };
+        let Some(kind) = self.optional(&REDIS_CREDENTIAL)? else {
+            self.only_with(&REDIS_CREDENTIAL, &[&REDIS_CLIENT_ID])?;
+            return Ok(Some(RedisAccess { url, identity: None }));
+        };
+        if !url.is_encrypted() {
+            let allowed = "rediss:// where REDIS_CREDENTIAL is set: a token is for TLS only";
+            return Err(REDIS_URL.refuse("", allowed));
+        }
+        let identity = Some(Identity::new(kind, self.text(&REDIS_CLIENT_ID)));
+        Ok(Some(RedisAccess { url, identity }))
+    }
+
+    /// Refuses variables that mean nothing without another.
+    fn only_with(&self, needed: &Variable, variables: &[&Variable]) -> Result<(), BadSetting> {
+        for variable in variables {
+            if let Some(text) = self.text(variable) {
+                return Err(variable.refuse(&text, &format!("set together with {}", needed.name)));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Settings {
     /// Reads the process's environment.
     ///
@@ -195,10 +264,10 @@ impl Settings {
 
         let port: u16 = given.parse(&PORT, |text| text.parse().ok())?;
         let address: IpAddr = given.parse(&ADDRESS, |text| text.parse().ok())?;
-        let table: Option<TableAccess> = given.optional(&TABLE_CONNECTION)?;
+        let table = given.table_access()?;
         let table_name =
             given.parse(&TABLE_NAME, |text| is_table_name(text).then(|| text.to_owned()))?;
-        let redis = given.optional(&REDIS_URL)?;
+        let redis = given.redis_access()?;
 
         let ttl = given.duration(&TTL, ms(100)..=s(24 * 3600))?;
         let times = Times {

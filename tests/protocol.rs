@@ -46,8 +46,7 @@ impl Pair {
     async fn start(times: Times) -> Self {
         let redis = Redis::start();
         let connect = || -> Arc<dyn Cache<String>> {
-            let url = redis.url().parse().unwrap();
-            Arc::new(RedisCache::new(&url, "p:", Duration::from_secs(1)).unwrap())
+            Arc::new(RedisCache::new(&redis.access(), "p:", Duration::from_secs(1)).unwrap())
         };
         let store = Arc::new(StagedStore::default());
         store.inner.insert(KEY, &"old".to_owned()).await.unwrap();
@@ -172,6 +171,38 @@ async fn a_read_that_begins_after_a_write_does_not_share_a_load_from_before_it()
     gate.add_permits(1);
     assert_eq!(value(&slow.await.unwrap()), "old");
     assert_eq!(value(&after.await.unwrap()), "new");
+}
+
+/// The cache has accepted the fill, and a write has come and gone before its reader hears of it: who
+/// begins now may not share what was filled in.
+#[tokio::test]
+async fn a_read_that_begins_after_the_fill_was_sent_does_not_share_its_load() {
+    let pair = Pair::start(times()).await;
+    let gate = pair.way.hold_next_fill();
+    let slow = spawn_read(&pair.a);
+    eventually(Duration::from_secs(5), "the fill is done", || async {
+        matches!(pair.slot().await, Slot::Entry(_))
+    })
+    .await;
+    update(&pair.b, "new").await.unwrap();
+    let after = spawn_read(&pair.a);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    gate.add_permits(1);
+    assert_eq!(value(&slow.await.unwrap()), "old");
+    assert_eq!(value(&after.await.unwrap()), "new");
+}
+
+/// One that was sent before may yet execute, after a write, and would let its old load be filled in.
+#[tokio::test]
+async fn no_lease_is_asked_for_twice_with_the_same_token() {
+    let pair = Pair::start(times()).await;
+    pair.cache.lease(KEY, Token::new(), Duration::from_secs(30)).await.unwrap();
+    pair.a.get(KEY).await.unwrap();
+    let tokens = pair.way.leases.lock().unwrap().clone();
+    assert!(tokens.len() > 5, "it looked again and again: {tokens:?}");
+    for (at, token) in tokens.iter().enumerate() {
+        assert!(!tokens[..at].contains(token), "{tokens:?}");
+    }
 }
 
 #[tokio::test]
@@ -302,6 +333,32 @@ async fn a_writer_that_cannot_reach_the_cache_releases_as_soon_as_it_can() {
     assert_eq!(pair.way.fences.load(Ordering::SeqCst), 1, "the fence is not tried again");
 }
 
+/// The way to the cache is back, and the release is not through yet: the writer's own process knows
+/// that the entry there may be from before.
+#[tokio::test]
+async fn a_process_does_not_answer_an_entry_that_it_owes_a_release() {
+    let pair = Pair::start(times()).await;
+    pair.a.get(KEY).await.unwrap();
+    for cut in [&pair.way.cut, &pair.way.cut_releases] {
+        cut.store(true, Ordering::SeqCst);
+    }
+    update(&pair.a, "new").await.unwrap();
+    pair.way.cut.store(false, Ordering::SeqCst);
+    for _ in 0..3 {
+        let read = pair.a.get(KEY).await.unwrap();
+        assert_eq!(
+            (value(&read), read.via),
+            ("new", from_store(Because::Unreachable, false, false))
+        );
+    }
+    pair.way.cut_releases.store(false, Ordering::SeqCst);
+    eventually(Duration::from_secs(5), "the release is through", || async {
+        is_hit(&pair.a.get(KEY).await.unwrap())
+    })
+    .await;
+    assert_eq!(value(&pair.a.get(KEY).await.unwrap()), "new");
+}
+
 #[tokio::test]
 async fn a_failed_load_gives_its_lease_back() {
     let pair = Pair::start(times()).await;
@@ -376,6 +433,20 @@ async fn a_copy_from_a_load_that_began_before_a_write_is_not_kept() {
     assert_eq!(value(&slow.await.unwrap()), "old");
     pair.store.unreachable.store(true, Ordering::SeqCst);
     assert!(pair.a.get(KEY).await.is_err(), "the old value must not come back");
+}
+
+/// Whether such a write was applied, nobody knows; the copy may be from before it.
+#[tokio::test]
+async fn a_write_that_began_drops_the_copy_although_it_never_ends() {
+    let pair = Pair::start(Times { ttl: Duration::from_millis(200), ..times() }).await;
+    pair.a.get(KEY).await.unwrap();
+    let _never = pair.store.hold_next_update();
+    let writer = spawn_update(&pair.a, "new");
+    fenced(&pair).await;
+    tokio::time::sleep(Duration::from_millis(50)).await; // from the fence to the store
+    writer.abort();
+    pair.store.unreachable.store(true, Ordering::SeqCst);
+    assert!(pair.a.get(KEY).await.is_err());
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ fn values_are_read_in_their_units() {
     assert_eq!(settings.times.ttl_jitter, 0.0);
     assert_eq!(settings.times.negative_ttl, Duration::ZERO);
     assert_eq!(settings.times.cache_timeout, Duration::from_millis(250));
-    assert_eq!(settings.redis.unwrap().seeds().len(), 2);
+    assert_eq!(settings.redis.unwrap().url.seeds().len(), 2);
     assert!(settings.table.is_none(), "empty is not set");
 }
 
@@ -124,6 +124,60 @@ fn a_bad_secret_is_named_and_not_told() {
     ]);
     let told = format!("{:?}", settings.unwrap());
     assert!(!told.contains("hunter2") && !told.contains("aHVudGVyMg"), "{told}");
+}
+
+#[test]
+fn an_identity_stands_in_for_keys() {
+    let uri = ("USERS_TABLE_CONNECTION__tableServiceUri", "https://shop.table.core.windows.net");
+    let redis = ("REDIS_URL", "rediss://shop.redis.azure.net:10000");
+    let settings = read(&[
+        uri,
+        ("USERS_TABLE_CONNECTION__credential", "managedidentity"),
+        ("USERS_TABLE_CONNECTION__clientId", "11111111-2222"),
+        redis,
+        ("REDIS_CREDENTIAL", "WorkloadIdentity"),
+    ])
+    .unwrap();
+    assert_eq!(settings.table.unwrap().account(), "shop");
+    assert!(settings.redis.unwrap().identity.is_some());
+    assert_eq!(settings.key_prefix, "shop:users:v1:");
+
+    for (given, name, allowed) in [
+        (vec![(uri.0, "http://shop.table.core.windows.net")], uri.0, "https://"),
+        (
+            vec![uri, ("USERS_TABLE_CONNECTION", "UseDevelopmentStorage=true")],
+            uri.0,
+            "no USERS_TABLE_CONNECTION",
+        ),
+        (
+            vec![uri, ("USERS_TABLE_CONNECTION__credential", "key")],
+            "USERS_TABLE_CONNECTION__credential",
+            "managedidentity or",
+        ),
+        (
+            vec![("USERS_TABLE_CONNECTION__clientId", "x")],
+            "USERS_TABLE_CONNECTION__clientId",
+            "together with",
+        ),
+        (
+            vec![("REDIS_CREDENTIAL", "managedidentity")],
+            "REDIS_CREDENTIAL",
+            "together with REDIS_URL",
+        ),
+        (
+            vec![redis, ("REDIS_CLIENT_ID", "x")],
+            "REDIS_CLIENT_ID",
+            "together with REDIS_CREDENTIAL",
+        ),
+        (
+            vec![("REDIS_URL", "redis://a"), ("REDIS_CREDENTIAL", "managedidentity")],
+            "REDIS_URL",
+            "rediss://",
+        ),
+    ] {
+        let error = read(&given).unwrap_err();
+        assert!(error.starts_with(&format!("{name}=")) && error.contains(allowed), "{error}");
+    }
 }
 
 #[test]

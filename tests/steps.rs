@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cache_aside::cache::{MemoryCache, RedisCache};
+use cache_aside::cache::{MemoryCache, RedisAccess, RedisCache};
 use cache_aside::cache_aside::{
     Cache, ETag, Entry, Key, Slot, Stored, Token, lease_bytes, unix_millis,
 };
@@ -44,8 +44,8 @@ struct OnRedis {
 impl OnRedis {
     fn start(arguments: &[&str]) -> Self {
         let server = Redis::with(arguments);
-        let url = server.url().parse().unwrap();
-        Self { cache: RedisCache::new(&url, "p:", Duration::from_secs(1)).unwrap(), server }
+        let access = server.access();
+        Self { cache: RedisCache::new(&access, "p:", Duration::from_secs(1)).unwrap(), server }
     }
 }
 
@@ -354,7 +354,8 @@ async fn the_steps_work_on_a_cluster() {
     })
     .await;
     let seeds = format!("{0},{0}", server.url()).parse().unwrap();
-    let cache = RedisCache::new(&seeds, "p:", Duration::from_secs(1)).unwrap();
+    let access = RedisAccess { url: seeds, identity: None };
+    let cache = RedisCache::new(&access, "p:", Duration::from_secs(1)).unwrap();
     let on = OnRedis { cache, server };
     eventually(Duration::from_secs(10), "the client has connected", || async {
         Cache::<String>::probe(&on.cache).await.is_ok()

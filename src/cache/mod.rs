@@ -4,4 +4,4 @@ mod memory;
 mod redis;
 
 pub use self::memory::MemoryCache;
-pub use self::redis::{RedisCache, RedisUrl};
+pub use self::redis::{RedisAccess, RedisCache, RedisUrl};

@@ -106,8 +106,12 @@ impl Store<String> for StagedStore {
 pub struct CutCache {
     pub inner: Arc<dyn Cache<String>>,
     pub cut: AtomicBool,
+    pub cut_releases: AtomicBool,
     pub next_fence_takes: Mutex<Option<Duration>>,
     pub fences: AtomicUsize,
+    /// The tokens of all leases asked for.
+    pub leases: Mutex<Vec<Token>>,
+    fill_gate: Mutex<Option<Arc<Semaphore>>>,
 }
 
 impl CutCache {
@@ -115,9 +119,17 @@ impl CutCache {
         Self {
             inner,
             cut: AtomicBool::new(false),
+            cut_releases: AtomicBool::new(false),
             next_fence_takes: Mutex::new(None),
             fences: AtomicUsize::new(0),
+            leases: Mutex::default(),
+            fill_gate: Mutex::default(),
         }
+    }
+
+    /// Holds up the answer of the next fill, after it was done.
+    pub fn hold_next_fill(&self) -> Arc<Semaphore> {
+        hold(&self.fill_gate)
     }
 
     fn way(&self) -> Result<&Arc<dyn Cache<String>>, CacheError> {
@@ -144,6 +156,7 @@ impl Cache<String> for CutCache {
         token: Token,
         ttl: Duration,
     ) -> Result<Slot<String>, CacheError> {
+        self.leases.lock().unwrap().push(token);
         self.way()?.lease(key, token, ttl).await
     }
 
@@ -154,7 +167,9 @@ impl Cache<String> for CutCache {
         entry: &Entry<String>,
         ttl: Duration,
     ) -> Result<bool, CacheError> {
-        self.way()?.fill(key, token, entry, ttl).await
+        let filled = self.way()?.fill(key, token, entry, ttl).await;
+        pass(&self.fill_gate).await;
+        filled
     }
 
     async fn forfeit(&self, key: Key, token: Token) -> Result<(), CacheError> {
@@ -169,6 +184,9 @@ impl Cache<String> for CutCache {
     }
 
     async fn release(&self, key: Key, token: Token) -> Result<(), CacheError> {
+        if self.cut_releases.load(Ordering::SeqCst) {
+            return Err(CacheError("cut".to_owned()));
+        }
         self.way()?.release(key, token).await
     }
 

@@ -57,6 +57,15 @@ pub struct Handler {
     child: Child,
 }
 
+impl Drop for Handler {
+    fn drop(&mut self) {
+        // A test that fails tells what its handler had to say.
+        if std::thread::panicking() {
+            eprintln!("{:#?}", self.lines.lock());
+        }
+    }
+}
+
 impl Handler {
     /// Starts it and waits until it answers.
     pub async fn start(settings: &[(&str, String)]) -> Self {

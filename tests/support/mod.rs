@@ -8,6 +8,7 @@ pub mod client;
 pub mod doubles;
 pub mod handler;
 pub mod host;
+pub mod identity;
 pub mod proxy;
 pub mod servers;
 pub mod tcp;

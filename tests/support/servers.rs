@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use cache_aside::cache::RedisAccess;
 use tempfile::TempDir;
 
 /// A process, ended by its id when dropped.
@@ -115,6 +116,10 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    pub fn access(&self) -> RedisAccess {
+        RedisAccess { url: self.url().parse().unwrap(), identity: None }
+    }
+
     pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
         let client = redis::Client::open(self.url()).unwrap();
         client.get_multiplexed_async_connection().await.unwrap()
@@ -133,6 +138,7 @@ impl Redis {
 /// An `azurite-table`.
 pub struct Azurite {
     pub port: u16,
+    arguments: Vec<String>,
     folder: TempDir,
     process: Mutex<Option<Process>>,
 }
@@ -152,8 +158,16 @@ impl Azurite {
 
     /// One of the test's own, to be stopped and broken.
     pub fn start() -> Self {
-        let azurite =
-            Self { port: free_port(), folder: TempDir::new().unwrap(), process: Mutex::new(None) };
+        Self::with(&[])
+    }
+
+    pub fn with(arguments: &[&str]) -> Self {
+        let azurite = Self {
+            port: free_port(),
+            arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
+            folder: TempDir::new().unwrap(),
+            process: Mutex::new(None),
+        };
         azurite.restart();
         azurite
     }
@@ -161,7 +175,8 @@ impl Azurite {
     /// Starts it, or starts it again, on the same port, with what it had written.
     pub fn restart(&self) {
         self.stop();
-        let command = azurite_command(self.port, self.folder.path());
+        let mut command = azurite_command(self.port, self.folder.path());
+        command.args(&self.arguments);
         let process = Process::start(command, "npm install -g azurite").ready(self.port);
         *self.process.lock().unwrap() = Some(process);
     }

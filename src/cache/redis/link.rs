@@ -18,7 +18,8 @@ use tokio::time::timeout;
 
 use crate::cache_aside::CacheError;
 
-use super::RedisUrl;
+use super::RedisAccess;
+use super::identity::IdentityCredentials;
 
 /// So many failures in a row, and readers leave Redis alone.
 const FAILURES_IN_A_ROW: u32 = 5;
@@ -112,19 +113,27 @@ enum Dial {
 }
 
 impl Dial {
-    fn new(url: &RedisUrl, bound: Duration) -> RedisResult<Self> {
-        match url.seeds() {
+    fn new(access: &RedisAccess, bound: Duration) -> RedisResult<Self> {
+        let identity = access.identity.clone().map(IdentityCredentials);
+        match access.url.seeds() {
             [server] => {
-                let config = ConnectionManagerConfig::new()
+                let mut config = ConnectionManagerConfig::new()
                     .set_number_of_retries(0) // the next step, or the renewal, tries again
                     .set_connection_timeout(Some(CONNECT_TIMEOUT))
                     .set_response_timeout(Some(bound))
                     .set_pipeline_buffer_size(PIPELINE_BUFFER);
+                if let Some(identity) = identity {
+                    config = config.set_credentials_provider(identity);
+                }
                 Ok(Dial::Server(Box::new(Client::open(server.clone())?), config))
             }
             seeds => {
                 // No retries: a lease that is sent again with its token could be filled after a write.
-                let client = ClusterClient::builder(seeds.to_vec()).retries(0).build()?;
+                let mut client = ClusterClient::builder(seeds.to_vec()).retries(0);
+                if let Some(identity) = identity {
+                    client = client.set_credentials_provider(identity);
+                }
+                let client = client.build()?;
                 let config = ClusterConfig::new()
                     .set_connection_timeout(CONNECT_TIMEOUT)
                     .set_response_timeout(bound);
@@ -164,8 +173,8 @@ struct State {
 impl Link {
     /// Connects in the background; `bound` is for each step, reconnecting included. `probe_key` is a
     /// key that nobody uses.
-    pub fn new(url: &RedisUrl, probe_key: String, bound: Duration) -> RedisResult<Self> {
-        let dial = Dial::new(url, bound)?;
+    pub fn new(access: &RedisAccess, probe_key: String, bound: Duration) -> RedisResult<Self> {
+        let dial = Dial::new(access, bound)?;
         let connection = dial.connection()?;
         let state = Arc::new(State {
             dial,

@@ -3,6 +3,7 @@
 //! Redis runs a script as one step, on every version and in a cluster, where all of a step's keys
 //! (there is one) are on the same node. The scripts are beside this file.
 
+mod identity;
 mod link;
 mod url;
 
@@ -14,9 +15,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cache_aside::{Cache, CacheError, Entry, Key, Slot, Token, lease_bytes};
+use crate::identity::Identity;
 
 use self::link::{Failure, Link};
 pub use self::url::RedisUrl;
+
+/// Where Redis is, and how to be let in.
+#[derive(Clone, Debug)]
+pub struct RedisAccess {
+    /// The addresses, with a user and a password if they have one.
+    pub url: RedisUrl,
+    /// The identity that logs in, instead of a password.
+    pub identity: Option<Identity>,
+}
 
 /// A cache on a Redis server or cluster.
 pub struct RedisCache {
@@ -39,8 +50,8 @@ impl RedisCache {
     ///
     /// # Errors
     /// The address is one that the client library does not take.
-    pub fn new(url: &RedisUrl, prefix: &str, timeout: Duration) -> Result<Self, CacheError> {
-        let link = Link::new(url, format!("{prefix}probe"), timeout).map_err(Failure::Redis)?;
+    pub fn new(access: &RedisAccess, prefix: &str, timeout: Duration) -> Result<Self, CacheError> {
+        let link = Link::new(access, format!("{prefix}probe"), timeout).map_err(Failure::Redis)?;
         Ok(Self {
             link,
             prefix: prefix.to_owned(),

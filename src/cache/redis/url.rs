@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
 /// One or several addresses of Redis, credentials included. `Debug` shows none of them.
 #[derive(Clone)]
@@ -19,6 +19,11 @@ impl RedisUrl {
     /// The addresses; several are the seeds of a cluster.
     pub fn seeds(&self) -> &[ConnectionInfo] {
         &self.seeds
+    }
+
+    /// Whether all of them are reached over TLS only.
+    pub fn is_encrypted(&self) -> bool {
+        self.seeds.iter().all(|seed| matches!(seed.addr(), ConnectionAddr::TcpTls { .. }))
     }
 }
 

@@ -2,9 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use azure_core::Url;
 use azure_storage::{CloudLocation, ConnectionString, EndpointProtocol, StorageCredentials};
+
+use crate::identity::Identity;
+
+use super::identity::IdentityCredential;
 
 /// Azurite's account: <https://learn.microsoft.com/azure/storage/common/storage-use-azurite>.
 const DEVELOPMENT_ACCOUNT: &str = azure_storage::EMULATOR_ACCOUNT;
@@ -89,6 +94,18 @@ fn parse_endpoint(text: &str) -> Result<Url, BadConnectionString> {
 }
 
 impl TableAccess {
+    /// The table service at this URI, such as `https://shop.table.core.windows.net`, entered with an
+    /// identity; `None` if it is no URI of one. Tokens are for TLS only.
+    pub fn with_identity(uri: &str, identity: Identity) -> Option<Self> {
+        let endpoint = parse_endpoint(uri).ok().filter(|url| url.scheme() == "https")?;
+        // In Azure the account is the host's first label; Azurite has it in the path.
+        let in_path = endpoint.path_segments()?.next().filter(|segment| !segment.is_empty());
+        let account = in_path.or_else(|| endpoint.host_str()?.split('.').next())?.to_owned();
+        let credentials =
+            StorageCredentials::token_credential(Arc::new(IdentityCredential(identity)));
+        Some(Self { account, endpoint, credentials })
+    }
+
     /// The storage account's name.
     pub fn account(&self) -> &str {
         &self.account
@@ -162,6 +179,20 @@ mod tests {
             ("AccountName=shop;AccountKey=a2V5;TableEndpoint=ftp://x", Endpoint),
         ] {
             assert_eq!(endpoint(text).unwrap_err(), error, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_identity_enters_over_tls_only() {
+        let identity = || Identity::new(crate::identity::CredentialKind::ManagedIdentity, None);
+        let account = |uri| TableAccess::with_identity(uri, identity()).map(|it| it.account);
+        assert_eq!(account("https://shop.table.core.windows.net/").as_deref(), Some("shop"));
+        assert_eq!(
+            account("https://localhost:1/devstoreaccount1").as_deref(),
+            Some("devstoreaccount1")
+        );
+        for uri in ["http://shop.table.core.windows.net", "shop", "ftp://x"] {
+            assert_eq!(account(uri), None, "{uri}");
         }
     }
 

@@ -6,6 +6,7 @@
 //! later write, and no cache can repair that.
 
 mod access;
+mod identity;
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -71,7 +72,10 @@ impl From<azure_core::Error> for Fault {
 
         if let Some(http) = error.as_http_error() {
             let code = http.error_code().unwrap_or_default();
-            let said = format!("{} {code}", http.status());
+            let mut said = format!("{} {code}", http.status());
+            if matches!(http.status(), StatusCode::Unauthorized | StatusCode::Forbidden) {
+                said.push_str("; check the key, or that the identity has the role Storage Table Data Contributor");
+            }
             return match (http.status(), code) {
                 (StatusCode::NotFound, "ResourceNotFound") => Fault::NotFound,
                 (StatusCode::NotFound, "TableNotFound") => Fault::NoTable,

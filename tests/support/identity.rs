@@ -1,0 +1,158 @@
+//! What Azure gives an app with an identity: an endpoint that hands out tokens; and certificates, for
+//! tokens travel over TLS only.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use warp::Filter;
+use warp::http::Response;
+
+/// The identity's object id, which is its name to Redis.
+pub const OBJECT_ID: &str = "11111111-2222-4333-8444-555555555555";
+/// The identity's client id.
+pub const CLIENT_ID: &str = "66666666-7777-4888-9999-000000000000";
+/// The secret that App Service puts into the app's environment.
+const HEADER: &str = "only-this-app-knows";
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// What the endpoint does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Manner {
+    /// Hands out tokens that live so long.
+    Tokens(Duration),
+    /// Hands out tokens that are over, and says that they are not.
+    Expired,
+    /// Refuses.
+    Refuses,
+}
+
+/// An App Service identity endpoint
+/// (<https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference>).
+#[derive(Clone)]
+pub struct IdentityEndpoint {
+    pub port: u16,
+    started: u64,
+    manner: Arc<Mutex<Manner>>,
+    resources: Arc<Mutex<Vec<String>>>,
+}
+
+impl IdentityEndpoint {
+    pub async fn start(manner: Manner) -> Self {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let endpoint = Self {
+            port: listener.local_addr().unwrap().port(),
+            started: now(),
+            manner: Arc::new(Mutex::new(manner)),
+            resources: Arc::default(),
+        };
+        let answering = endpoint.clone();
+        let tokens = warp::path!("msi" / "token")
+            .and(warp::get())
+            .and(warp::query::<HashMap<String, String>>())
+            .and(warp::header::optional::<String>("x-identity-header"))
+            .map(move |query, header| answering.answer(&query, header));
+        tokio::spawn(warp::serve(tokens).incoming(listener).run());
+        endpoint
+    }
+
+    /// The environment of an app with this identity.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("IDENTITY_ENDPOINT", format!("http://127.0.0.1:{}/msi/token", self.port)),
+            ("IDENTITY_HEADER", HEADER.to_owned()),
+        ]
+    }
+
+    pub fn set(&self, manner: Manner) {
+        *self.manner.lock().unwrap() = manner;
+    }
+
+    /// How many tokens were asked for, for this resource.
+    pub fn asked(&self, resource: &str) -> usize {
+        self.resources.lock().unwrap().iter().filter(|asked| *asked == resource).count()
+    }
+
+    /// The token that the nth asker for this resource is given; unsigned, for nobody checks here.
+    pub fn token(&self, resource: &str, nth: usize) -> String {
+        let lives = match *self.manner.lock().unwrap() {
+            Manner::Expired => -60,
+            Manner::Tokens(_) | Manner::Refuses => 3600,
+        };
+        let claims = json!({
+            "aud": resource,
+            "iss": "https://sts.windows.net/99999999-8888-4777-a666-555555555555/",
+            "nbf": self.started - 600,
+            "iat": self.started - 600,
+            "exp": self.started as i64 + lives,
+            "oid": OBJECT_ID,
+            "nth": nth,
+        });
+        let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        format!("{}.{}.x", part(json!({"alg": "RS256", "typ": "JWT"})), part(claims))
+    }
+
+    fn answer(&self, query: &HashMap<String, String>, header: Option<String>) -> Response<String> {
+        let answer = |status, body: Value| {
+            let response =
+                Response::builder().status(status).header("content-type", "application/json");
+            response.body(body.to_string()).unwrap()
+        };
+        let known = query.get("client_id").is_some_and(|id| id == CLIENT_ID);
+        let manner = *self.manner.lock().unwrap();
+        if header.as_deref() != Some(HEADER) || !known || manner == Manner::Refuses {
+            return answer(400, json!({"statusCode": 400, "message": "no such identity"}));
+        }
+        let resource = query["resource"].clone();
+        self.resources.lock().unwrap().push(resource.clone());
+        let expires_on = match manner {
+            Manner::Tokens(life) => now() + life.as_secs(),
+            _ => now() + 3600,
+        };
+        answer(
+            200,
+            json!({
+                "access_token": self.token(&resource, self.asked(&resource)),
+                "expires_on": expires_on.to_string(),
+                "resource": resource,
+                "token_type": "Bearer",
+                "client_id": CLIENT_ID,
+            }),
+        )
+    }
+}
+
+/// A certificate for `localhost`, and who trusts it.
+pub struct Certificate {
+    folder: TempDir,
+}
+
+impl Certificate {
+    pub fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(folder.path().join("cert.pem"), made.cert.pem()).unwrap();
+        std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        Self { folder }
+    }
+
+    pub fn certificate(&self) -> String {
+        self.folder.path().join("cert.pem").to_string_lossy().into_owned()
+    }
+
+    pub fn key(&self) -> String {
+        self.folder.path().join("key.pem").to_string_lossy().into_owned()
+    }
+
+    /// Makes a process trust it.
+    pub fn trust(&self) -> (&'static str, String) {
+        ("SSL_CERT_FILE", self.certificate())
+    }
+}
