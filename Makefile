@@ -1,5 +1,5 @@
 # What can be done here; `make` alone lists it.
-.PHONY: help run up test lint
+.PHONY: help run up test lint manifests package
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,7 +14,16 @@ test: ## Installs Redis and Azurite where they are missing, and runs all tests
 	scripts/install-servers.sh
 	cargo test
 
-lint: ## Checks format, code and documentation
+lint: ## Checks format, code, documentation and dependencies
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+	scripts/check-dependencies.sh
+
+manifests: ## Checks what it is deployed with: overlays, Dockerfile, compose.yaml, workflows, Bicep
+	scripts/check-manifests.sh
+
+package: ## Lays the function app out in target/package, with a static binary built by Docker
+	docker build --target binary --output target/binary .
+	rm -rf target/package
+	scripts/layout.sh target/package target/binary/handler
