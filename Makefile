@@ -24,6 +24,6 @@ manifests: ## Checks what it is deployed with: overlays, Dockerfile, compose.yam
 	scripts/check-manifests.sh
 
 package: ## Lays the function app out in target/package, with a static binary built by Docker
-	docker build --target binary --output target/binary .
+	docker build --platform linux/amd64 --target binary --output target/binary .
 	rm -rf target/package
 	scripts/layout.sh target/package target/binary/handler

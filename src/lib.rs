@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! main ──► app ──► users ──► cache_aside ◄── cache, store ──► identity
-//!                    └─────► functions ◄── logging
+//!           │        └─────► functions ◄── logging
+//!           └────► settings ──► cache, store, identity, cache_aside
 //! ```
 //!
 //! - [`cache_aside`]: the pattern. Knows no user, no HTTP, no Redis, no Azure. It owns the two ports,

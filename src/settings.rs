@@ -1,5 +1,7 @@
 //! The settings: every environment variable that the handler reads, with its default, its unit and
-//! its bounds, in one table.
+//! its bounds, in one table. (With an identity, `azure_identity` reads besides what Azure and Kubernetes
+//! put there: `IDENTITY_ENDPOINT`, `IDENTITY_HEADER`, `AZURE_CLIENT_ID`, `AZURE_TENANT_ID`,
+//! `AZURE_FEDERATED_TOKEN_FILE` and the like.)
 //!
 //! A value that does not parse, or is out of bounds, or breaks a rule of time with another, stops the
 //! start with one line that names the variable, the value and what is allowed. Secrets are told as
@@ -47,11 +49,12 @@ const TABLE_CONNECTION: Variable = Variable {
     allowed: "a storage connection string, or UseDevelopmentStorage=true for Azurite",
     secret: true,
 };
-const TABLE_SERVICE_URI: Variable = variable(
-    "USERS_TABLE_CONNECTION__tableServiceUri",
-    None,
-    "the https:// URI of a table service, and no USERS_TABLE_CONNECTION beside it",
-);
+const TABLE_SERVICE_URI: Variable = Variable {
+    name: "USERS_TABLE_CONNECTION__tableServiceUri",
+    default: None,
+    allowed: "the https:// URI of a table service without a signature, and no USERS_TABLE_CONNECTION beside it",
+    secret: true, // it is not meant to be one, but a URI with a signature is easily pasted here
+};
 const TABLE_CREDENTIAL: Variable =
     variable("USERS_TABLE_CONNECTION__credential", None, CredentialKind::ALLOWED);
 const TABLE_CLIENT_ID: Variable =

@@ -259,7 +259,7 @@ async fn a_write_holds_to_if_match(stack: Stack) {
     assert_ne!(old, new);
 
     for method in [Method::PATCH, Method::DELETE] {
-        for tags in [&old, "W/\"x\"", &format!("{old}, \"x\""), "nonsense"] {
+        for tags in [&old, "W/\"x\"", "\"x\"", &format!("{old}, \"x\""), "nonsense"] {
             let refused = stack.conditional(method.clone(), &path, "if-match", tags).await;
             assert_eq!(refused.status, 412, "{method} {tags}");
             assert_eq!(refused.json()["status"], "Precondition failed");

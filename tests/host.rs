@@ -312,8 +312,8 @@ async fn a_handler_that_is_told_to_stop_ends_well_and_stays_down() {
 async fn what_is_no_payload_is_told_so() {
     let client = start(&settings(&[])).await;
     for (body, detail) in [
-        ("x", "not an invocation payload"),
-        ("{}", "Data"),
+        ("x", "Syntax error at line 1"),
+        ("{}", "Data error at line 1"),
         (r#"{"Data":{"request":{"Url":"/","Method":"GET"}}}"#, "no req"),
         (r#"{"Data":{"req":{"Url":"/api/users/x","Method":"GET"}}}"#, "api/users/{id}"),
         (r#"{"Data":{"req":{"Url":"/","Method":"G T","Params":{"id":"x"}}}}"#, "method"),

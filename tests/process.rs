@@ -177,12 +177,54 @@ async fn clients_that_dawdle_keep_nobody_waiting() {
     for _ in 0..100 {
         assert_eq!(handler.client.get(&path).await.status, 200);
     }
-    // The slow ones are answered once they are done.
+    // The slow ones are answered once they are done, if that is within ten seconds.
     let mut slow = dawdlers.swap_remove(2);
     slow.write_all(&[b"me\":\"Bea\"}", &b" ".repeat(86)[..]].concat()).await.unwrap();
     let mut answer = [0; 12];
     slow.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 201");
+}
+
+/// A sender that never ends its body would otherwise run into the host's `functionTimeout`, and the
+/// host would restart the handler for it.
+#[tokio::test]
+async fn a_body_that_does_not_end_is_given_up_on() {
+    let handler = Handler::start(&[]).await;
+    let mut stream = TcpStream::connect(("127.0.0.1", handler.port)).await.unwrap();
+    let request = b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{\"na";
+    stream.write_all(request).await.unwrap();
+    let mut answer = [0; 12];
+    let answered = tokio::time::timeout(Duration::from_secs(60), stream.read_exact(&mut answer));
+    answered.await.expect("an answer").unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+}
+
+/// What is in a row is for the caller alone, although it is not what was expected.
+#[tokio::test]
+async fn a_row_s_content_is_in_no_line() {
+    let azurite = Azurite::shared();
+    let proxy = Proxy::in_front_of(azurite.port).await;
+    let handler = Handler::start(&[
+        ("USERS_TABLE_CONNECTION", connection_string(proxy.port)),
+        ("USERS_TABLE_NAME", fresh_table()),
+        ("RUST_LOG", "trace".to_owned()),
+    ])
+    .await;
+    let path = handler.client.create("Ada Hunter2").await;
+    handler.client.get(&path).await;
+    let row = r#"{"odata.metadata":"x","PartitionKey":"user","RowKey":"x","Name":5551234}"#;
+    proxy.decide(move |call| if call.is_read() { Fate::Answer(200, row) } else { Fate::Pass });
+    let other = "/api/users/01KB584F3Y9AF31621Q7N62Q67";
+    assert_eq!(handler.client.get(other).await.status, 500);
+    eventually(Duration::from_secs(10), "the failure is logged", || async {
+        let lines = handler.lines.lock().unwrap();
+        lines.iter().any(|(_, line)| line.contains("cannot be read"))
+    })
+    .await;
+    let lines = handler.lines.lock().unwrap().clone();
+    for secret in ["5551234", "Hunter2"] {
+        assert!(!lines.iter().any(|(_, line)| line.contains(secret)), "{secret}: {lines:#?}");
+    }
 }
 
 #[tokio::test]

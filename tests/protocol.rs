@@ -216,6 +216,28 @@ async fn a_burst_of_reads_costs_one_load() {
     assert_eq!(pair.store.loads(), 1);
 }
 
+/// Without the cache no load can be filled in, so who comes late must look again: all of them at once,
+/// and once for all.
+#[tokio::test]
+async fn a_burst_of_reads_past_the_cache_costs_a_few_loads() {
+    let pair = Pair::start(times()).await;
+    pair.way.cut.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        let before = pair.store.loads();
+        let gate = pair.store.hold_next_load();
+        let first = pair.read_in_the_store(&pair.a).await;
+        let late: Vec<_> = (0..100).map(|_| spawn_read(&pair.a)).collect();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        gate.add_permits(1);
+        first.await.unwrap();
+        for read in late {
+            assert_eq!(value(&read.await.unwrap()), "old");
+        }
+        let loads = pair.store.loads() - before;
+        assert!(loads <= 4, "{loads} loads for 101 reads");
+    }
+}
+
 #[tokio::test]
 async fn readers_of_one_process_share_a_load_that_was_filled() {
     let pair = Pair::start(times()).await;
@@ -357,6 +379,41 @@ async fn a_process_does_not_answer_an_entry_that_it_owes_a_release() {
     })
     .await;
     assert_eq!(value(&pair.a.get(KEY).await.unwrap()), "new");
+}
+
+/// The write's fence and release are lost while an older read of the same process is under way: who
+/// begins after the write shares nothing with it.
+#[tokio::test]
+async fn a_read_after_a_write_that_missed_the_cache_shares_nothing_with_a_read_from_before_it() {
+    // The older read has its load in hand, and its fill will be accepted.
+    let pair = Pair::start(times()).await;
+    let gate = pair.store.hold_next_load();
+    let older = pair.read_in_the_store(&pair.a).await;
+    pair.way.cut_releases.store(true, Ordering::SeqCst);
+    pair.way.cut.store(true, Ordering::SeqCst);
+    update(&pair.a, "new").await.unwrap();
+    pair.way.cut.store(false, Ordering::SeqCst);
+    let after = spawn_read(&pair.a);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    gate.add_permits(1);
+    assert_eq!(older.await.unwrap().via, from_store(Because::Nothing, true, false));
+    assert_eq!(value(&after.await.unwrap()), "new");
+
+    // The older read waits for another process's lease, and will find what that one fills in.
+    let pair = Pair::start(times()).await;
+    let gate = pair.store.hold_next_load();
+    let other = pair.read_in_the_store(&pair.b).await;
+    let older = spawn_read(&pair.a);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    pair.way.cut_releases.store(true, Ordering::SeqCst);
+    pair.way.cut_fences.store(true, Ordering::SeqCst);
+    update(&pair.a, "new").await.unwrap();
+    let after = spawn_read(&pair.a);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    gate.add_permits(1);
+    assert_eq!(value(&other.await.unwrap()), "old");
+    assert_eq!(value(&older.await.unwrap()), "old");
+    assert_eq!(value(&after.await.unwrap()), "new");
 }
 
 #[tokio::test]

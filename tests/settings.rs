@@ -178,6 +178,8 @@ fn an_identity_stands_in_for_keys() {
         let error = read(&given).unwrap_err();
         assert!(error.starts_with(&format!("{name}=")) && error.contains(allowed), "{error}");
     }
+    let pasted = read(&[(uri.0, "https://shop.table.core.windows.net?sig=hunter2")]).unwrap_err();
+    assert!(!pasted.contains("hunter2"), "{pasted}");
 }
 
 #[test]

@@ -59,6 +59,7 @@ impl Default for MemoryCache {
 
 impl MemoryCache {
     /// Puts bytes under a key, whatever they are: how the tests bring in what is foreign.
+    #[doc(hidden)]
     pub fn put(&self, key: Key, bytes: Vec<u8>, ttl: Duration) {
         self.slots.insert(key, Held { bytes, ttl });
     }

@@ -21,8 +21,9 @@
 //! cache, the cache keeps what it was given, and no write lands after its fence has expired. Where
 //! the cache loses keys, a read still sees every write that was answered before it began. Where a
 //! writer could not reach the cache, or the cache was rolled back, an entry may be old for at most
-//! the lease's TTL plus the entry's, though not to the writer's own process. Answers from a copy while the store is out of reach are marked,
-//! and stand outside of all this.
+//! the lease's TTL plus the entry's; the process of a writer that could not reach the cache knows,
+//! and reads past it. Answers from a copy while the store is out of reach are marked, and stand
+//! outside of all this.
 //!
 //! Dropping one of these futures midway is as safe as a crash, and as slow: a lease or a fence is
 //! left to end by itself. The HTTP face runs each request as a task of its own for that reason.
@@ -52,6 +53,10 @@ pub const LANDING_MARGIN: Duration = Duration::from_secs(2);
 /// The pauses, in milliseconds, between looks at a lease that another holds; after the last, the
 /// reader loads for itself. Together about a second.
 const LEASE_PAUSES: [u64; 9] = [2, 4, 8, 16, 32, 64, 128, 256, 512];
+
+/// A load that cannot be filled in is shared only by who boards before it is sent: they are given this
+/// moment. Without it, N readers of a hot key would each find the others' load just sent.
+const GATHERING: Duration = Duration::from_millis(1);
 
 /// The times that the pattern works with. See the rules in [`Times::check`].
 #[derive(Clone, Debug)]
@@ -197,6 +202,9 @@ pub struct CacheAside<V> {
     store: Arc<dyn Store<V>>,
     times: Times,
     flights: Flights<Answer<V>>,
+    /// Flights that keep off the cache, for keys that a release is owed for: their readers may share
+    /// nothing with those who still believe what is cached.
+    detours: Flights<Answer<V>>,
     copies: Copies<V>,
     overdue: Overdue,
 }
@@ -205,7 +213,15 @@ impl<V: Clone + Send + Sync + 'static> CacheAside<V> {
     /// Joins a cache and a store. `times` must pass [`Times::check`], else the guarantees do not hold.
     pub fn new(cache: Arc<dyn Cache<V>>, store: Arc<dyn Store<V>>, times: Times) -> Self {
         let copies = Copies::new(times.ttl, times.stale_grace);
-        Self { cache, store, times, flights: Flights::new(), copies, overdue: Overdue::default() }
+        Self {
+            cache,
+            store,
+            times,
+            flights: Flights::new(),
+            detours: Flights::new(),
+            copies,
+            overdue: Overdue::default(),
+        }
     }
 
     /// The cache, as it is told to callers.
@@ -227,23 +243,25 @@ impl<V: Clone + Send + Sync + 'static> CacheAside<V> {
     pub async fn get(&self, key: Key) -> Result<Read<V>, LoadError> {
         let mut timing = Timing::default();
         let generation = self.copies.generation(key);
+        let mut gather = false;
         let answer = loop {
-            let slot = match self.overdue.contains(key) {
-                true => None, // an entry may be from before a write of ours
-                false => timing.cache(self.cache.get(key)).await.ok(),
+            let (slot, flights) = match self.overdue.contains(key) {
+                true => (None, &self.detours), // an entry may be from before a write of ours
+                false => (timing.cache(self.cache.get(key)).await.ok(), &self.flights),
             };
             if let Some(Slot::Entry(entry)) = slot {
                 break Ok(hit(entry));
             }
-            match self.flights.board(key) {
+            match flights.board(key) {
                 Seat::Leader(flight) => {
-                    break self.lead(flight, key, slot.is_some(), &mut timing).await;
+                    break self.lead(flight, key, slot.is_some(), gather, &mut timing).await;
                 }
                 Seat::Joiner(joiner) => {
                     // The leader keeps the copy: it knows what came before its load.
                     if let Some(shared) = timing.store(joiner.landing()).await {
                         break shared.map(|(entry, via)| (entry, via.collapsed()));
                     }
+                    gather = true; // others look again at this very moment
                 }
             }
         };
@@ -256,7 +274,7 @@ impl<V: Clone + Send + Sync + 'static> CacheAside<V> {
             }
             Err(error @ LoadError::Unavailable(_)) => {
                 let (copy, seconds_left) = self.copies.get(key).ok_or(error.clone())?;
-                log::warn!("answering {key} from a copy: {error}");
+                log::warn!("answering from a copy: {error}");
                 Ok(Read { found: Some(copy), via: Via::Stale { seconds_left }, timing })
             }
             Err(error) => Err(error),
@@ -269,6 +287,7 @@ impl<V: Clone + Send + Sync + 'static> CacheAside<V> {
         mut flight: Leader<'_, Answer<V>>,
         key: Key,
         cache_answers: bool,
+        gather: bool,
         timing: &mut Timing,
     ) -> Answer<V> {
         let claim = if cache_answers {
@@ -286,6 +305,9 @@ impl<V: Clone + Send + Sync + 'static> CacheAside<V> {
             }
         };
 
+        if gather || lease.is_none() {
+            tokio::time::sleep(GATHERING).await;
+        }
         flight.step();
         let loaded = unix_millis();
         let answer = match timing.store(self.store.load(key)).await {
@@ -318,18 +340,19 @@ impl<V: Clone + Send + Sync + 'static> CacheAside<V> {
 
     /// Asks for the lease, and waits a little while another reader holds it.
     async fn claim(&self, flight: &mut Leader<'_, Answer<V>>, key: Key) -> Claim<V> {
-        for pause in LEASE_PAUSES {
+        for pause in LEASE_PAUSES.map(Some).into_iter().chain([None]) {
             let token = Token::new(); // never an old one: a lease that executes late must not be ours
             flight.step();
             match self.cache.lease(key, token, self.times.lease_ttl).await {
                 Ok(Slot::Entry(entry)) => return Claim::Filled(entry),
                 Ok(Slot::Lease(held)) if held == token => return Claim::Leased(token),
                 Ok(Slot::Fence(_)) => return Claim::Refused(Because::Fence),
-                Ok(Slot::Lease(_) | Slot::Nothing) => {
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
-                }
+                Ok(Slot::Lease(_) | Slot::Nothing) => match pause {
+                    Some(pause) => tokio::time::sleep(Duration::from_millis(pause)).await,
+                    None => break,
+                },
                 Ok(Slot::Foreign) => {
-                    log::warn!("{key} held bytes that are none of ours; removing them");
+                    log::warn!("a key held bytes that are none of ours; removing them");
                     if let Err(error) = self.cache.release(key, Token::new()).await {
                         log::debug!("release of foreign bytes under {key}: {error}");
                     }

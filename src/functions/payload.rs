@@ -90,7 +90,9 @@ impl From<BodyError> for BadPayload {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::TooLarge => BadPayload::TooLarge,
-            BodyError::Broken => BadPayload::Malformed("it broke off".to_owned()),
+            BodyError::Broken | BodyError::TooSlow => {
+                BadPayload::Malformed("it broke off".to_owned())
+            }
         }
     }
 }
@@ -167,8 +169,11 @@ fn unwrap(
     invocation: Invocation,
 ) -> Result<Request<Full<Bytes>>, BadPayload> {
     let bad = BadPayload::Malformed;
-    let mut payload: Payload =
-        serde_json::from_slice(payload).map_err(|error| bad(error.to_string()))?;
+    let mut payload: Payload = serde_json::from_slice(payload).map_err(|error| {
+        // Not the error's own words, which may quote a header.
+        let (what, line, column) = (error.classify(), error.line(), error.column());
+        bad(format!("{what:?} error at line {line} column {column}"))
+    })?;
     let inner = payload
         .data
         .remove(TRIGGER)

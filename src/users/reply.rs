@@ -37,6 +37,8 @@ pub enum ApiError {
     MethodNotAllowed(Vec<Method>),
     /// The input is wrong, in this way.
     BadRequest(String),
+    /// The body took too long to arrive.
+    RequestTimeout,
     /// The body is too large.
     PayloadTooLarge,
     /// The body is not JSON.
@@ -55,6 +57,7 @@ impl From<BodyError> for ApiError {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::TooLarge => ApiError::PayloadTooLarge,
+            BodyError::TooSlow => ApiError::RequestTimeout,
             BodyError::Broken => {
                 ApiError::BadRequest("the body ended before it was complete".to_owned())
             }
@@ -96,6 +99,7 @@ impl ApiError {
             ApiError::NoSuchUser(_) | ApiError::NoSuchPath => StatusCode::NOT_FOUND,
             ApiError::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::BadRequest(_) => StatusCode::BAD_REQUEST,
+            ApiError::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             ApiError::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ApiError::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
@@ -113,6 +117,7 @@ impl ApiError {
                 format!("this path takes {}", list(methods))
             }
             ApiError::BadRequest(detail) => detail.clone(),
+            ApiError::RequestTimeout => "send the body within ten seconds".to_owned(),
             ApiError::PayloadTooLarge => format!("the body must be at most {LARGEST_BODY} bytes"),
             ApiError::UnsupportedMediaType => {
                 "send JSON, with Content-Type: application/json".to_owned()

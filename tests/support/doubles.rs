@@ -106,6 +106,7 @@ impl Store<String> for StagedStore {
 pub struct CutCache {
     pub inner: Arc<dyn Cache<String>>,
     pub cut: AtomicBool,
+    pub cut_fences: AtomicBool,
     pub cut_releases: AtomicBool,
     pub next_fence_takes: Mutex<Option<Duration>>,
     pub fences: AtomicUsize,
@@ -119,6 +120,7 @@ impl CutCache {
         Self {
             inner,
             cut: AtomicBool::new(false),
+            cut_fences: AtomicBool::new(false),
             cut_releases: AtomicBool::new(false),
             next_fence_takes: Mutex::new(None),
             fences: AtomicUsize::new(0),
@@ -180,6 +182,9 @@ impl Cache<String> for CutCache {
         self.fences.fetch_add(1, Ordering::SeqCst);
         let pause = self.next_fence_takes.lock().unwrap().take();
         tokio::time::sleep(pause.unwrap_or_default()).await;
+        if self.cut_fences.load(Ordering::SeqCst) {
+            return Err(CacheError("cut".to_owned()));
+        }
         self.way()?.fence(key, token, ttl).await
     }
 

@@ -13,7 +13,10 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
-use redis::{Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value};
+use redis::{
+    Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Script,
+    ScriptInvocation, Value,
+};
 use tokio::time::timeout;
 
 use crate::cache_aside::CacheError;
@@ -164,6 +167,7 @@ pub struct Link {
 struct State {
     dial: Dial,
     probe_key: String,
+    release: Script,
     connection: RwLock<Connection>,
     failures: AtomicU32,
     /// Readers leave Redis alone; a renewal is under way.
@@ -179,6 +183,7 @@ impl Link {
         let state = Arc::new(State {
             dial,
             probe_key,
+            release: Script::new(super::RELEASE),
             connection: RwLock::new(connection.clone()),
             failures: AtomicU32::new(0),
             down: AtomicBool::new(false),
@@ -222,12 +227,10 @@ impl Link {
         Err(failure)
     }
 
-    /// Whether Redis answers, and takes writes: removes a key that nobody uses.
+    /// Whether Redis answers, runs scripts and takes writes: releases a key that nobody uses.
     pub async fn probe(&self) -> Result<(), Failure> {
-        self.always(|mut connection| async move {
-            Cmd::del(&self.state.probe_key).query_async(&mut connection).await
-        })
-        .await
+        let probe = self.state.probe();
+        self.always(|mut connection| async move { probe.invoke_async(&mut connection).await }).await
     }
 }
 
@@ -285,9 +288,12 @@ impl State {
         }
     }
 
+    fn probe(&self) -> ScriptInvocation<'_> {
+        self.release.key(&self.probe_key)
+    }
+
     async fn check(&self, mut connection: Connection) -> Result<(), Failure> {
-        let probe = Cmd::del(&self.probe_key);
-        match timeout(CONNECT_TIMEOUT, probe.query_async(&mut connection)).await {
+        match timeout(CONNECT_TIMEOUT, self.probe().invoke_async(&mut connection)).await {
             Ok(answer) => answer.map_err(Failure::Redis),
             Err(_) => Err(Failure::Timeout(CONNECT_TIMEOUT)),
         }

@@ -67,21 +67,24 @@ impl FromStr for TableAccess {
                 credentials: StorageCredentials::emulator(),
             });
         }
-        let account = parts.account_name.ok_or(Bad::NoAccount)?;
-        if let (None, Some(key)) = (parts.sas, parts.account_key) {
-            azure_core::base64::decode(key).map_err(|_| Bad::Key)?;
-        }
-        let credentials = parts.storage_credentials().map_err(|_| Bad::NoCredentials)?;
-        let endpoint = match parts.table_endpoint {
-            Some(endpoint) => endpoint.to_owned(),
-            None => {
-                let protocol = parts.default_endpoints_protocol.unwrap_or(EndpointProtocol::Https);
+        let endpoint = match (parts.table_endpoint, parts.account_name) {
+            (Some(endpoint), _) => endpoint.to_owned(),
+            (None, None) => return Err(Bad::NoAccount),
+            (None, Some(account)) => {
+                let protocol = parts.default_endpoints_protocol.as_ref();
+                let protocol = protocol.unwrap_or(&EndpointProtocol::Https);
                 let suffix = parts.endpoint_suffix.unwrap_or("core.windows.net");
                 format!("{protocol}://{account}.table.{suffix}")
             }
         };
+        if let (None, Some(key)) = (parts.sas, parts.account_key) {
+            azure_core::base64::decode(key).map_err(|_| Bad::Key)?;
+        }
+        let credentials = parts.storage_credentials().map_err(|_| Bad::NoCredentials)?;
         let endpoint = parse_endpoint(&endpoint)?;
-        Ok(Self { account: account.to_owned(), endpoint, credentials })
+        // The portal's strings with a signature have no AccountName.
+        let account = parts.account_name.map(str::to_owned).or_else(|| account(&endpoint));
+        Ok(Self { account: account.ok_or(Bad::NoAccount)?, endpoint, credentials })
     }
 }
 
@@ -90,7 +93,14 @@ fn parse_endpoint(text: &str) -> Result<Url, BadConnectionString> {
     Url::parse(text.trim_end_matches('/'))
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .filter(|url| url.query().is_none()) // a signature has a name of its own
         .ok_or(BadConnectionString::Endpoint)
+}
+
+/// The account that an endpoint is of: in Azure the host's first label; Azurite has it in the path.
+fn account(endpoint: &Url) -> Option<String> {
+    let in_path = endpoint.path_segments()?.next().filter(|segment| !segment.is_empty());
+    in_path.or_else(|| endpoint.host_str()?.split('.').next()).map(str::to_owned)
 }
 
 impl TableAccess {
@@ -98,9 +108,7 @@ impl TableAccess {
     /// identity; `None` if it is no URI of one. Tokens are for TLS only.
     pub fn with_identity(uri: &str, identity: Identity) -> Option<Self> {
         let endpoint = parse_endpoint(uri).ok().filter(|url| url.scheme() == "https")?;
-        // In Azure the account is the host's first label; Azurite has it in the path.
-        let in_path = endpoint.path_segments()?.next().filter(|segment| !segment.is_empty());
-        let account = in_path.or_else(|| endpoint.host_str()?.split('.').next())?.to_owned();
+        let account = account(&endpoint)?;
         let credentials =
             StorageCredentials::token_credential(Arc::new(IdentityCredential(identity)));
         Some(Self { account, endpoint, credentials })
@@ -165,6 +173,9 @@ mod tests {
             endpoint("AccountName=shop;SharedAccessSignature=sv=2024&sig=x").unwrap(),
             "https://shop.table.core.windows.net/"
         );
+        let of_portal = "BlobEndpoint=https://shop.blob.core.windows.net/;TableEndpoint=https://shop.table.core.windows.net/;SharedAccessSignature=sv=2024&sig=x";
+        let access: TableAccess = of_portal.parse().unwrap();
+        assert_eq!(access.account(), "shop");
     }
 
     #[test]
@@ -191,7 +202,7 @@ mod tests {
             account("https://localhost:1/devstoreaccount1").as_deref(),
             Some("devstoreaccount1")
         );
-        for uri in ["http://shop.table.core.windows.net", "shop", "ftp://x"] {
+        for uri in ["http://shop.table.core.windows.net", "shop", "ftp://x", "https://x?sig=y"] {
             assert_eq!(account(uri), None, "{uri}");
         }
     }

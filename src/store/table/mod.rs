@@ -9,8 +9,8 @@ mod access;
 mod identity;
 
 use std::error::Error as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,7 +20,6 @@ use azure_data_tables::clients::{EntityClient, TableClient, TableServiceClientBu
 use backon::{ExponentialBuilder, Retryable};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use ulid::Ulid;
 
@@ -43,7 +42,7 @@ pub struct TableStore {
     access: TableAccess,
     name: String,
     bound: Duration,
-    table: OnceCell<TableClient>,
+    table: Arc<OnceLock<TableClient>>,
 }
 
 /// What the service said, or what came instead.
@@ -92,7 +91,8 @@ impl From<azure_core::Error> for Fault {
         match error.kind() {
             _ if never_sent(&error) => Fault::NotSent(said),
             ErrorKind::Credential => Fault::Refused(said),
-            ErrorKind::DataConversion => Fault::Unreadable(said),
+            // The cause may quote the row, and is left out.
+            ErrorKind::DataConversion => Fault::Unreadable("not what was expected".to_owned()),
             _ => Fault::Unknown(said),
         }
     }
@@ -159,12 +159,9 @@ impl From<Fault> for WriteError {
     }
 }
 
-fn client(access: &TableAccess, table: &str) -> Result<TableClient, String> {
+fn client(access: &TableAccess, table: &str) -> reqwest::Result<TableClient> {
     // The library's default client closes each connection after one request.
-    let client = reqwest::Client::builder()
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .build()
-        .map_err(|error| format!("no HTTP client: {error}"))?;
+    let client = reqwest::Client::builder().pool_idle_timeout(IDLE_TIMEOUT).build()?;
     let service = TableServiceClientBuilder::with_location(access.location(), access.credentials())
         .transport(TransportOptions::new(Arc::new(client)))
         .retry(RetryOptions::none())
@@ -185,20 +182,26 @@ impl TableStore {
     /// A store in the table of this name, which is created when a call finds it missing. Connects
     /// when first used. `bound` is for each call, all of its attempts together.
     pub fn new(access: TableAccess, name: &str, bound: Duration) -> Self {
-        Self { access, name: name.to_owned(), bound, table: OnceCell::new() }
+        Self { access, name: name.to_owned(), bound, table: Arc::default() }
     }
 
     /// The client, made by whoever needs it first: reading the system's certificates takes longer
     /// than a start may.
     async fn table(&self) -> azure_core::Result<&TableClient> {
-        let make = || async {
-            let (access, name) = (self.access.clone(), self.name.clone());
-            let made = tokio::task::spawn_blocking(move || client(&access, &name)).await;
-            made.unwrap_or_else(|panic| Err(panic.to_string())).map_err(|error| {
-                azure_core::Error::message(azure_core::error::ErrorKind::Credential, error)
-            })
-        };
-        self.table.get_or_try_init(make).await
+        if self.table.get().is_none() {
+            let (made, access, name) =
+                (Arc::clone(&self.table), self.access.clone(), self.name.clone());
+            // A blocking task is carried through, although who waits for it gives up.
+            let make = tokio::task::spawn_blocking(move || {
+                made.get().is_some()
+                    || client(&access, &name).is_ok_and(|table| made.set(table).is_ok())
+            });
+            let _ = make.await;
+        }
+        self.table.get().ok_or_else(|| {
+            let said = "no HTTP client: check that the system's certificates can be read";
+            azure_core::Error::message(azure_core::error::ErrorKind::Credential, said)
+        })
     }
 
     async fn entity(&self, key: Key) -> azure_core::Result<EntityClient> {
@@ -280,7 +283,8 @@ impl TableStore {
         let etag = match condition {
             Condition::Exists => return Ok(IfMatchCondition::Any),
             Condition::OneOf(etags) => match &etags[..] {
-                [etag] => etag.clone(),
+                // To a tag that is not of its own form the service answers 400, as if it were ours.
+                [etag] if etag.as_str().starts_with("W/\"") => etag.clone(),
                 etags => {
                     // Which of them is current? If that changes before the write, the write fails.
                     let current = self.get::<IgnoredAny>(key).await?.ok_or(Fault::NotFound)?.etag;
