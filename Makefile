@@ -1,5 +1,5 @@
 # What can be done here; `make` alone lists it.
-.PHONY: help run up test lint manifests package
+.PHONY: help run up test lint manifests package bench
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ lint: ## Checks format, code, documentation and dependencies
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 	scripts/check-dependencies.sh
+
+bench: ## Measures hits against a constant answer and against Redis itself, in one run (needs wrk)
+	scripts/bench.sh
 
 manifests: ## Checks what it is deployed with: overlays, Dockerfile, compose.yaml, workflows, Bicep
 	scripts/check-manifests.sh

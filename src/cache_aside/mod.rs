@@ -28,27 +28,27 @@
 //! Dropping one of these futures midway is as safe as a crash, and as slow: a lease or a fence is
 //! left to end by itself. The HTTP face runs each request as a task of its own for that reason.
 
+mod answer;
 mod copies;
 mod flight;
 mod overdue;
 mod ports;
 mod slot;
+mod times;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::answer::{Because, Read, Timing, Via, Written};
 pub use self::ports::{
     Cache, CacheError, Condition, ETag, Key, LoadError, Store, Stored, WriteError,
 };
 pub use self::slot::{Entry, Fence, Slot, Token, fence_bytes, lease_bytes, unix_millis};
+pub use self::times::{BrokenRule, LANDING_MARGIN, Times};
 
 use self::copies::Copies;
 use self::flight::{Flights, Leader, Seat};
 use self::overdue::Overdue;
-
-/// How long a write may take to land in the store after its caller has given up on it. Part of the
-/// rule of time for fences; a pause of the process between its last check and the send eats from it.
-pub const LANDING_MARGIN: Duration = Duration::from_secs(2);
 
 /// The pauses, in milliseconds, between looks at a lease that another holds; after the last, the
 /// reader loads for itself. Together about a second.
@@ -57,134 +57,6 @@ const LEASE_PAUSES: [u64; 9] = [2, 4, 8, 16, 32, 64, 128, 256, 512];
 /// A load that cannot be filled in is shared only by who boards before it is sent: they are given this
 /// moment. Without it, N readers of a hot key would each find the others' load just sent.
 const GATHERING: Duration = Duration::from_millis(1);
-
-/// The times that the pattern works with. See the rules in [`Times::check`].
-#[derive(Clone, Debug)]
-pub struct Times {
-    /// How long an entry lives.
-    pub ttl: Duration,
-    /// The largest part of the TTL that is taken off at random, from 0 to 1, so that entries written
-    /// together do not expire together.
-    pub ttl_jitter: f64,
-    /// How long "not found" is remembered; zero: not at all.
-    pub negative_ttl: Duration,
-    /// How long a reader may hold a lease.
-    pub lease_ttl: Duration,
-    /// How long a fence stands if its writer does not release it.
-    pub fence_ttl: Duration,
-    /// How long past its TTL a copy may be answered while the store is out of reach.
-    pub stale_grace: Duration,
-    /// The cache adapter's bound on one step.
-    pub cache_timeout: Duration,
-    /// The store adapter's bound on one call, all attempts together.
-    pub store_timeout: Duration,
-}
-
-/// A rule of time that does not hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BrokenRule {
-    /// `store_timeout <= lease_ttl`: a load must be over before its lease is.
-    LeaseTooShort,
-    /// `cache_timeout + store_timeout + LANDING_MARGIN < fence_ttl`: a write must have landed before
-    /// its fence ends, counted from the moment the fence was sent.
-    FenceTooShort,
-}
-
-impl Times {
-    /// Checks the two rules on which the guarantees rest.
-    pub fn check(&self) -> Result<(), BrokenRule> {
-        if self.store_timeout > self.lease_ttl {
-            return Err(BrokenRule::LeaseTooShort);
-        }
-        if self.cache_timeout + self.store_timeout + LANDING_MARGIN >= self.fence_ttl {
-            return Err(BrokenRule::FenceTooShort);
-        }
-        Ok(())
-    }
-}
-
-/// How long an operation waited for the cache and for the store.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Timing {
-    /// In the cache, pauses while another held a lease included.
-    pub cache: Option<Duration>,
-    /// In the store, waiting for another's load included.
-    pub store: Option<Duration>,
-}
-
-impl Timing {
-    async fn cache<T>(&mut self, step: impl Future<Output = T>) -> T {
-        timed(&mut self.cache, step).await
-    }
-
-    async fn store<T>(&mut self, call: impl Future<Output = T>) -> T {
-        timed(&mut self.store, call).await
-    }
-}
-
-async fn timed<T>(total: &mut Option<Duration>, work: impl Future<Output = T>) -> T {
-    let begun = Instant::now();
-    let done = work.await;
-    *total = Some(total.unwrap_or_default() + begun.elapsed());
-    done
-}
-
-/// Where an answer came from.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Via {
-    /// The cache had it, for so many more seconds.
-    Hit {
-        /// By the expiry that the entry carries; negative past it.
-        seconds_left: i64,
-    },
-    /// The store had it.
-    Store {
-        /// Why the cache did not answer.
-        because: Because,
-        /// Whether the cache accepted it as its entry.
-        filled: bool,
-        /// Whether another reader of this process loaded it.
-        collapsed: bool,
-    },
-    /// The store could not be reached; this is a copy that this process still had.
-    Stale {
-        /// By the expiry that the entry carried; negative past it.
-        seconds_left: i64,
-    },
-}
-
-/// Why a read went to the store.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Because {
-    /// Nothing was there.
-    Nothing,
-    /// Another reader held a lease for longer than this one would wait.
-    Lease,
-    /// A writer's fence stood.
-    Fence,
-    /// The cache could not be reached.
-    Unreachable,
-}
-
-/// What a read answers.
-#[derive(Clone, Debug)]
-pub struct Read<V> {
-    /// The value, or that there is none.
-    pub found: Option<Stored<V>>,
-    /// Where it came from.
-    pub via: Via,
-    /// What it waited for.
-    pub timing: Timing,
-}
-
-/// What a write answers.
-#[derive(Clone, Copy, Debug)]
-pub struct Written<T> {
-    /// What the store answered: the new version, if there is one.
-    pub outcome: T,
-    /// What it waited for.
-    pub timing: Timing,
-}
 
 /// An answer that readers of this process may share.
 type Answer<V> = Result<(Entry<V>, Via), LoadError>;
@@ -473,14 +345,4 @@ impl<V: Clone + Send + Sync + 'static> CacheAside<V> {
 fn hit<V>(entry: Entry<V>) -> (Entry<V>, Via) {
     let seconds_left = entry.seconds_left();
     (entry, Via::Hit { seconds_left })
-}
-
-impl Via {
-    /// The same answer, seen by a reader that shared another's load.
-    fn collapsed(self) -> Self {
-        match self {
-            Via::Store { because, filled, .. } => Via::Store { because, filled, collapsed: true },
-            other => other,
-        }
-    }
 }
