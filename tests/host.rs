@@ -226,13 +226,13 @@ fn after(line: &str, mark: &str) -> String {
 async fn a_handler_that_is_killed_is_started_again_and_the_host_gives_up_at_last(mode: Mode) {
     let host = Host::start(mode, &embedded()).await;
     for start in 2..=3 {
-        host.signal("KILL");
+        host.signal("KILL").await;
         eventually(Duration::from_secs(20), "the handler is back", || async {
             host.starts() == start && host.client.get("/api/live").await.status == 200
         })
         .await;
     }
-    host.signal("KILL");
+    host.signal("KILL").await;
     eventually(Duration::from_secs(20), "the host gives up", || async { host.is_over() }).await;
     assert_eq!(host.starts(), 3);
 }
@@ -278,7 +278,7 @@ async fn a_call_in_hand_when_the_handler_dies_is_repeated() {
         proxy.count(Call::is_read) > 0
     })
     .await;
-    host.signal("KILL");
+    host.signal("KILL").await;
     let answer = in_hand.await.unwrap();
     assert_eq!((answer.status, answer.name().as_str()), (200, "Ann"));
     assert_eq!(host.starts(), 2);
@@ -294,7 +294,7 @@ async fn a_call_in_hand_when_the_handler_dies_is_repeated() {
     })
     .await;
     tokio::time::sleep(Duration::from_millis(100)).await;
-    host.signal("KILL");
+    host.signal("KILL").await;
     assert_eq!(in_hand.await.unwrap().status, 201);
     assert_eq!(proxy.count(creates), 2);
 }
@@ -302,7 +302,7 @@ async fn a_call_in_hand_when_the_handler_dies_is_repeated() {
 #[tokio::test]
 async fn a_handler_that_is_told_to_stop_ends_well_and_stays_down() {
     let host = Host::start(Mode::Proxy, &embedded()).await;
-    host.signal("TERM");
+    host.signal("TERM").await;
     eventually(Duration::from_secs(20), "it has ended", || async { host.is_over() }).await;
     assert_eq!(host.starts(), 1, "code 0 is no error");
 }

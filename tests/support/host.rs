@@ -327,8 +327,9 @@ impl Host {
         self.worker.lock().unwrap().over
     }
 
-    /// Sends the handler a signal.
-    pub fn signal(&self, name: &str) {
+    /// Sends the handler a signal, once the host knows it as ready.
+    pub async fn signal(&self, name: &str) {
+        self.is_ready().await;
         let pid = self.worker.lock().unwrap().pid.expect("a running handler");
         super::handler::signal(pid, name);
     }
