@@ -246,6 +246,35 @@ async fn a_refused_write_is_told_that_nothing_was_changed() {
     );
 }
 
+/// A list of tags is settled by a read first. If that fails, the write has never been sent, and says so.
+#[tokio::test]
+async fn a_write_that_was_never_sent_is_not_called_unknown() {
+    let stand = Stand::start(&[("TABLE_TIMEOUT", "600ms".into())]).await;
+    let path = stand.client.create("Ann").await;
+    let etag = stand.client.get(&path).await.header("etag").to_owned();
+    for fate in [Fate::Answer(503, ""), Fate::Swallow] {
+        stand.proxy.decide_once(Call::is_read, fate);
+        let rename = stand.client.request(Method::PATCH, &path);
+        let rename = rename.header("if-match", format!("\"x\", {etag}")).body(r#"{"name":"Bea"}"#);
+        assert_unavailable(&stand.client.send(rename).await, "nothing was changed");
+        assert_eq!(stand.proxy.count(writes(merge())), 0);
+    }
+}
+
+/// A client that follows a redirect asks again with a GET, and takes its 200 for the write's.
+#[tokio::test]
+async fn a_redirected_write_is_no_success() {
+    let stand = Stand::start(&[]).await;
+    let path = stand.client.create("Ann").await;
+    let elsewhere = Proxy::in_front_of(1).await;
+    elsewhere.decide(|_| Fate::Answer(200, ""));
+    let location = format!("http://127.0.0.1:{}/", elsewhere.port);
+    stand.proxy.decide_once(writes(merge()), Fate::Redirect(location));
+    let answer = stand.client.patch(&path, r#"{"name":"Bea"}"#).await;
+    assert_unavailable(&answer, "may have been applied");
+    assert_eq!(elsewhere.count(|_| true), 0, "nobody went there");
+}
+
 #[tokio::test]
 async fn a_load_is_tried_again_within_its_bound() {
     let stand = Stand::start(&[("TABLE_TIMEOUT", "900ms".into())]).await;

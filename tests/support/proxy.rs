@@ -16,6 +16,8 @@ pub enum Fate {
     Delay(Duration),
     /// Answers for Azurite.
     Answer(u16, &'static str),
+    /// Sends the caller elsewhere.
+    Redirect(String),
     /// Passes it on and never answers.
     LoseReply,
     /// Never passes it on, never answers.
@@ -106,12 +108,16 @@ impl Proxy {
         let fate = decide(&call);
         let method = call.method.clone();
         self.calls.lock().unwrap().push(call);
-        match fate {
+        match &fate {
             Fate::Answer(status, body) => {
-                return Ok(Response::builder().status(status).body(body.into()).unwrap());
+                return Ok(Response::builder().status(*status).body((*body).into()).unwrap());
+            }
+            Fate::Redirect(location) => {
+                let response = Response::builder().status(302).header("location", location);
+                return Ok(response.body(Vec::new()).unwrap());
             }
             Fate::Swallow => return std::future::pending().await,
-            Fate::Delay(pause) => tokio::time::sleep(pause).await,
+            Fate::Delay(pause) => tokio::time::sleep(*pause).await,
             Fate::Pass | Fate::LoseReply => {}
         }
         let mut request = http.request(method, url).body(body);

@@ -86,6 +86,14 @@ pub(super) fn chain(error: &azure_core::Error) -> String {
 }
 
 impl Fault {
+    /// The same, of a read that comes before a write: whatever became of it, the write never left.
+    pub(super) fn before_the_write(self) -> Self {
+        match self {
+            Fault::Unknown(said) => Fault::NotSent(said),
+            other => other,
+        }
+    }
+
     /// Whether the same request may go better in a moment.
     pub(super) fn is_transient(&self) -> bool {
         matches!(self, Fault::Unknown(_) | Fault::NotSent(_))

@@ -47,8 +47,12 @@ pub struct TableStore {
 }
 
 fn client(access: &TableAccess, table: &str) -> reqwest::Result<TableClient> {
-    // The library's default client closes each connection after one request.
-    let client = reqwest::Client::builder().pool_idle_timeout(IDLE_TIMEOUT).build()?;
+    // The library's default client closes each connection after one request. The service does not
+    // redirect; whatever else does must not turn a write into a read that succeeds.
+    let client = reqwest::Client::builder()
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()?;
     let service = TableServiceClientBuilder::with_location(access.location(), access.credentials())
         .transport(TransportOptions::new(Arc::new(client)))
         .retry(RetryOptions::none())
@@ -174,7 +178,9 @@ impl TableStore {
                 [etag] if etag.as_str().starts_with("W/\"") => etag.clone(),
                 etags => {
                     // Which of them is current? If that changes before the write, the write fails.
-                    let current = self.get::<IgnoredAny>(key).await?.ok_or(Fault::NotFound)?.etag;
+                    let current = bounded(self.bound / 2, self.get::<IgnoredAny>(key)).await;
+                    let current = current.map_err(Fault::before_the_write)?;
+                    let current = current.ok_or(Fault::NotFound)?.etag;
                     if !etags.contains(&current) {
                         return Err(Fault::ConditionFailed);
                     }
