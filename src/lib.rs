@@ -6,8 +6,10 @@
 //! ```text
 //! main ──► app ──► users ──► cache_aside ◄── cache, store ──► identity
 //!           │        └─────► functions ◄── logging
-//!           └────► settings ──► cache, store, identity, cache_aside
+//!           └────► settings
 //! ```
+//!
+//! `app` and `settings` also know the rooms that they put together and configure.
 //!
 //! - [`cache_aside`]: the pattern. Knows no user, no HTTP, no Redis, no Azure. It owns the two ports,
 //!   `Cache` and `Store`. Read this one to understand the rest.

@@ -70,7 +70,7 @@ const REDIS_CLIENT_ID: Variable = variable("REDIS_CLIENT_ID", None, "the client 
 const REDIS_TIMEOUT: Variable =
     variable("REDIS_TIMEOUT", Some("100ms"), "a duration from 5ms to 1s");
 const KEY_PREFIX: Variable =
-    variable("CACHE_KEY_PREFIX", None, "up to 128 letters, digits and characters of .:_-/ ");
+    variable("CACHE_KEY_PREFIX", None, "up to 128 letters, digits and characters of .:_-/");
 const TTL: Variable = variable("CACHE_TTL", Some("10s"), "a duration from 100ms to 24h");
 const TTL_JITTER: Variable =
     variable("CACHE_TTL_JITTER", Some("10%"), "a percentage from 0% to 50%");

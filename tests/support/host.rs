@@ -41,8 +41,6 @@ pub enum Mode {
     Payload,
 }
 
-pub const MODES: [Mode; 3] = [Mode::Proxy, Mode::Forward, Mode::Payload];
-
 impl Mode {
     /// The app settings that give this mode, over a `host.json` that asks for the first.
     pub fn settings(self) -> Vec<(String, String)> {
