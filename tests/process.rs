@@ -186,13 +186,19 @@ async fn clients_that_dawdle_keep_nobody_waiting() {
 #[tokio::test]
 async fn a_body_that_does_not_end_is_given_up_on() {
     let handler = Handler::start(&[]).await;
-    let mut stream = TcpStream::connect(("127.0.0.1", handler.port)).await.unwrap();
-    let request = b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{\"na";
-    stream.write_all(request).await.unwrap();
-    let mut answer = [0; 12];
-    let answered = tokio::time::timeout(Duration::from_secs(60), stream.read_exact(&mut answer));
-    answered.await.expect("an answer").unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 408");
+    // As a request of its own, and as a payload, whose refusal the host's caller sees as a 500.
+    let half_a_request = async |path: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", handler.port)).await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{\"na");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        let answered =
+            tokio::time::timeout(Duration::from_secs(60), stream.read_exact(&mut answer));
+        answered.await.expect("an answer").unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let answers = tokio::join!(half_a_request("/api/users"), half_a_request("/users-create"));
+    assert_eq!(answers, ("HTTP/1.1 408".to_owned(), "HTTP/1.1 400".to_owned()));
 }
 
 /// What is in a row is for the caller alone, although it is not what was expected.
