@@ -1,21 +1,26 @@
 # syntax=docker/dockerfile:1
 
-# A static binary: this image's own target is musl, so that the binary starts on every host image,
-# whatever its glibc.
+# This image builds for musl by default: a static binary, which starts on every host image, whatever
+# its glibc.
 FROM rust:1.95-alpine AS build
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
-# The dependencies alone, in a layer that a change of the code leaves as it is.
-RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs && cargo build --release --locked
+COPY crates/cache-aside/Cargo.toml crates/cache-aside/
+COPY crates/custom-handler/Cargo.toml crates/custom-handler/
+COPY crates/test-servers/Cargo.toml crates/test-servers/
+# The dependencies alone, in a layer that stays valid when only the code changes.
+RUN for package in . crates/*; do mkdir $package/src && touch $package/src/lib.rs || exit 1; done && \
+    echo 'fn main() {}' > src/main.rs && cargo build --release --locked
+COPY crates crates
 COPY src src
-RUN touch src/lib.rs src/main.rs && cargo build --release --locked
+RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + && cargo build --release --locked
 
 # The binary alone: docker build --target binary --output target/binary .
 FROM scratch AS binary
 COPY --from=build /build/target/release/handler /handler
 
 FROM mcr.microsoft.com/azure-functions/dotnet:4
-# AzureWebJobsSecretStorageType says where the host keeps its keys; it is none.
+# AzureWebJobsSecretStorageType says where the host keeps its keys; it is not a key itself.
 # hadolint ignore=DL3064
 ENV AzureWebJobsScriptRoot=/home/site/wwwroot \
     AzureFunctionsJobHost__Logging__Console__IsEnabled=true \
@@ -30,7 +35,7 @@ COPY users-update /home/site/wwwroot/users-update/
 COPY users-delete /home/site/wwwroot/users-delete/
 COPY health /home/site/wwwroot/health/
 COPY live /home/site/wwwroot/live/
-# The host keeps its keys in files here; everything else it writes goes to /tmp.
+# The host keeps its keys in files here, and writes everything else to /tmp.
 RUN mkdir -p /azure-functions-host/Secrets && chown 10001:10001 /azure-functions-host/Secrets
 USER 10001:10001
 EXPOSE 8080

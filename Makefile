@@ -1,4 +1,4 @@
-# What can be done here; `make` alone lists it.
+# `make` alone lists the targets.
 .PHONY: help run up test lint manifests package bench
 
 help: ## Lists the targets
@@ -7,26 +7,26 @@ help: ## Lists the targets
 run: ## Serves the API with the embedded default on port 7071: nothing but Rust is needed
 	cargo run
 
-up: ## Serves it as in production: Redis, Azurite and `func start`; Ctrl-C ends all of it
+up: ## Serves the API with Redis, Azurite and `func start`; Ctrl-C ends all of them
 	@scripts/up.sh
 
 test: ## Installs Redis and Azurite where they are missing, and runs all tests
 	scripts/install-servers.sh
-	cargo test
+	cargo test --workspace --all-features
 
 lint: ## Checks format, code, documentation and dependencies
 	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --document-private-items
 	scripts/check-dependencies.sh
 
 bench: ## Measures hits against a constant answer and against Redis itself, in one run (needs wrk)
 	scripts/bench.sh
 
-manifests: ## Checks what it is deployed with: overlays, Dockerfile, compose.yaml, workflows, Bicep
+manifests: ## Checks the deployment files: overlays, Dockerfile, compose.yaml, workflows, Bicep
 	scripts/check-manifests.sh
 
-package: ## Lays the function app out in target/package, with a static binary built by Docker
+package: ## Puts the function app into target/package, with a static binary built by Docker
 	docker build --platform linux/amd64 --target binary --output target/binary .
 	rm -rf target/package
 	scripts/layout.sh target/package target/binary/handler

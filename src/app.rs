@@ -1,37 +1,38 @@
-//! The application: settings in, a bound listener, requests served until it is stopped.
+//! The application: from settings to a server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use cache_aside::CacheError;
 use tokio::net::TcpListener;
 
-use crate::cache::{MemoryCache, RedisCache};
-use crate::cache_aside::{Cache, CacheAside, CacheError, Store};
+use crate::api::Api;
+use crate::cache::UserCache;
+use crate::repository::Repository;
 use crate::settings::Settings;
-use crate::store::{MemoryStore, TableStore};
-use crate::users::{Api, User, routes};
+use crate::store::{MemoryStore, Store, TableStore};
 
-/// An application that listens, and does not serve yet.
+/// An application that listens but does not serve yet.
 pub struct App {
     listener: TcpListener,
-    api: Arc<Api>,
+    api: Api,
 }
 
-/// Why an application cannot be built.
+/// Why the application does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The address is taken, say.
+    /// For example, the port is in use.
     #[error(
         "cannot listen on {0}: {1}; choose another FUNCTIONS_CUSTOMHANDLER_PORT or HANDLER_ADDRESS"
     )]
     Listen(SocketAddr, std::io::Error),
-    /// The client library does not take the address.
+    /// The client library does not accept the address.
     #[error("REDIS_URL: {0}")]
     Redis(CacheError),
 }
 
 impl App {
-    /// Listens first, and connects later: nothing here waits for Redis or for the table.
+    /// Listens, and connects later: nothing here waits for Redis or for the table.
     ///
     /// # Errors
     /// See [`BuildError`].
@@ -39,44 +40,43 @@ impl App {
         let listener = TcpListener::bind(settings.listen)
             .await
             .map_err(|error| BuildError::Listen(settings.listen, error))?;
-        let users = CacheAside::new(cache(settings)?, store(settings), settings.times.clone());
-        Ok(Self { listener, api: Arc::new(Api::new(users)) })
+        let users = Repository::new(cache(settings)?, store(settings), settings.policy.clone());
+        Ok(Self { listener, api: Api::new(users) })
     }
 
-    /// Where it listens; the port is a real one even if the setting was 0.
+    /// The address it listens on, with the actual port if the setting was 0.
     ///
     /// # Errors
-    /// The system cannot tell.
+    /// The operating system does not tell.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop` is over, then finishes the requests in hand.
+    /// Serves until `stop` completes, then finishes the requests in progress.
     pub async fn run_until(self, stop: impl Future<Output = ()> + Send + 'static) {
-        warp::serve(routes(self.api)).incoming(self.listener).graceful(stop).run().await;
+        custom_handler::serve(self.listener, self.api, stop).await;
     }
 }
 
-fn cache(settings: &Settings) -> Result<Arc<dyn Cache<User>>, BuildError> {
+fn cache(settings: &Settings) -> Result<UserCache, BuildError> {
     let Some(access) = &settings.redis else {
-        log::info!("REDIS_URL is not set: caching in this process");
-        return Ok(Arc::new(MemoryCache::default()));
+        log::info!("REDIS_URL is not set: users are cached in this process");
+        return Ok(UserCache::in_process());
     };
-    RedisCache::new(access, &settings.key_prefix, settings.times.cache_timeout)
-        .map(|cache| Arc::new(cache) as _)
+    UserCache::on_redis(access, &settings.key_prefix, settings.policy.cache_timeout())
         .map_err(BuildError::Redis)
 }
 
-fn store(settings: &Settings) -> Arc<dyn Store<User>> {
+fn store(settings: &Settings) -> Arc<dyn Store> {
     let Some(access) = settings.table.clone() else {
         log::info!(
             "USERS_TABLE_CONNECTION is not set: users are kept in this process and end with it"
         );
         return Arc::new(MemoryStore::default());
     };
-    let store = TableStore::new(access, &settings.table_name, settings.times.store_timeout);
-    let store: Arc<dyn Store<User>> = Arc::new(store);
-    // The first request should find a table, and a connection to it.
+    let store = TableStore::new(access, &settings.table_name, settings.policy.write_timeout());
+    let store: Arc<dyn Store> = Arc::new(store);
+    // The first request should find the table and a connection to it.
     let first = Arc::clone(&store);
     tokio::spawn(async move {
         match first.probe().await {

@@ -1,35 +1,31 @@
 //! An Azure Functions custom handler that serves `/api/users` with the cache-aside pattern: Redis in
 //! front of Azure Table Storage.
 //!
-//! The rooms of the house, and who knows whom:
+//! The pattern itself is the library `cache-aside`, and the Functions host's side is the library
+//! `custom-handler`. Here they become an application. Its modules, and which of them use which:
 //!
 //! ```text
-//! main ──► app ──► users ──► cache_aside ◄── cache, store ──► identity
-//!           │        └─────► functions ◄── logging
-//!           └────► settings
+//! main ──► app ──► api ──► repository ──► cache ──► identity
+//!           │                    └──────► store ──┘
+//!           └────► settings, telemetry
 //! ```
 //!
-//! `app` and `settings` also know the rooms that they put together and configure.
-//!
-//! - [`cache_aside`]: the pattern. Knows no user, no HTTP, no Redis, no Azure. It owns the two ports,
-//!   `Cache` and `Store`. Read this one to understand the rest.
-//! - [`cache`]: adapters of `Cache`: Redis, with its Lua scripts beside it, and in process.
-//! - [`store`]: adapters of `Store`: Azure Tables, and in process.
-//! - [`identity`]: who the handler is to Azure, where it has no keys.
-//! - [`users`]: what a user is, and the endpoints.
-//! - [`functions`]: the Functions host's side: routes by function, invocations, the payload mode.
+//! - [`repository`]: users, read and changed through the pattern. Start here.
+//! - [`api`]: the endpoints: routes, requests, responses, errors.
+//! - [`users`]: what a user is. All modules above use it.
+//! - [`store`]: the interface to a store of users, on Azure Tables and in process.
+//! - [`cache`]: the cache of users: Redis, or in process.
+//! - [`identity`]: the handler's identity in Azure, used instead of keys.
 //! - [`settings`]: every environment variable, in one table.
-//! - [`logging`]: which stream a record goes to.
-//! - [`app`]: puts the parts together and serves them; what `main` and the tests start.
+//! - [`telemetry`]: what is logged.
+//! - [`app`]: puts the parts together and serves them; both `main` and the tests start it.
 
-#![warn(clippy::unwrap_used, clippy::expect_used)]
-
+pub mod api;
 pub mod app;
 pub mod cache;
-pub mod cache_aside;
-pub mod functions;
 pub mod identity;
-pub mod logging;
+pub mod repository;
 pub mod settings;
 pub mod store;
+pub mod telemetry;
 pub mod users;

@@ -1,16 +1,15 @@
-//! The handler's start: settings, cache and store, routes, and serve until stopped.
-
-#![warn(clippy::unwrap_used, clippy::expect_used)]
+//! The handler's process: it reads the settings, starts the application, and serves until a signal
+//! stops it.
 
 use std::process::ExitCode;
 
-use cache_aside::app::App;
-use cache_aside::{logging, settings::Settings};
-use tokio::signal::unix::{SignalKind, signal};
+use cache_aside_handler::app::App;
+use cache_aside_handler::settings::Settings;
+use cache_aside_handler::telemetry;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    logging::start();
+    telemetry::start();
     match serve().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -29,14 +28,10 @@ async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     log::info!("listening on http://{}", app.address()?);
 
     // The Functions host stops its worker with SIGKILL: nothing may depend on what follows a signal.
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    app.run_until(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        log::info!("stopping: finishing the requests in hand");
+    let signal = custom_handler::stop_signal()?;
+    app.run_until(async {
+        signal.await;
+        log::info!("stopping: finishing the requests in progress");
     })
     .await;
     Ok(())

@@ -1,11 +1,11 @@
 //! The settings: every environment variable that the handler reads, with its default, its unit and
-//! its bounds, in one table. (With an identity, `azure_identity` reads besides what Azure and Kubernetes
-//! put there: `IDENTITY_ENDPOINT`, `IDENTITY_HEADER`, `AZURE_CLIENT_ID`, `AZURE_TENANT_ID`,
+//! its bounds, in one table. (With an identity, `azure_identity` also reads the variables that Azure
+//! and Kubernetes set: `IDENTITY_ENDPOINT`, `IDENTITY_HEADER`, `AZURE_CLIENT_ID`, `AZURE_TENANT_ID`,
 //! `AZURE_FEDERATED_TOKEN_FILE` and the like.)
 //!
-//! A value that does not parse, or is out of bounds, or breaks a rule of time with another, stops the
-//! start with one line that names the variable, the value and what is allowed. Secrets are told as
-//! `***`.
+//! A value that does not parse, is out of bounds, or breaks a rule together with another value stops
+//! the start with one line that names the variable, the value and what is allowed. A secret is shown
+//! as `***`.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -13,22 +13,24 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use cache_aside::redis::RedisUrl;
+use cache_aside::{LANDING_MARGIN, Policy, PolicyError};
 use ulid::Ulid;
 
-use crate::cache::{RedisAccess, RedisUrl};
-use crate::cache_aside::{BrokenRule, LANDING_MARGIN, Times};
+use crate::cache::RedisAccess;
 use crate::identity::{CredentialKind, Identity};
 use crate::store::TableAccess;
+use crate::telemetry;
 
 /// A variable, as the README's table shows it.
 pub struct Variable {
     /// The environment variable's name.
     pub name: &'static str,
-    /// What holds if it is not set, or is empty; `None` where the text says what.
+    /// The value if it is not set or is empty; `None` if the README describes it in words.
     pub default: Option<&'static str>,
-    /// What is allowed, for the line that refuses a value.
+    /// What is allowed, for the message that refuses a value.
     allowed: &'static str,
-    /// Told as `***`.
+    /// Shown as `***`.
     secret: bool,
 }
 
@@ -41,7 +43,7 @@ const fn variable(
 }
 
 const PORT: Variable =
-    variable("FUNCTIONS_CUSTOMHANDLER_PORT", Some("7071"), "a port number from 0 to 65535");
+    variable(custom_handler::PORT_VARIABLE, Some("7071"), "a port number from 0 to 65535");
 const ADDRESS: Variable = variable("HANDLER_ADDRESS", Some("127.0.0.1"), "an IP address");
 const TABLE_CONNECTION: Variable = Variable {
     name: "USERS_TABLE_CONNECTION",
@@ -53,7 +55,7 @@ const TABLE_SERVICE_URI: Variable = Variable {
     name: "USERS_TABLE_CONNECTION__tableServiceUri",
     default: None,
     allowed: "the https:// URI of a table service without a signature, and no USERS_TABLE_CONNECTION beside it",
-    secret: true, // it is not meant to be one, but a URI with a signature is easily pasted here
+    secret: true, // it should not be one, but a URI with a signature is easily pasted here
 };
 const TABLE_CREDENTIAL: Variable =
     variable("USERS_TABLE_CONNECTION__credential", None, CredentialKind::ALLOWED);
@@ -64,7 +66,7 @@ const TABLE_NAME: Variable =
 const TABLE_TIMEOUT: Variable =
     variable("TABLE_TIMEOUT", Some("3s"), "a duration from 100ms to 10s");
 const REDIS_URL: Variable =
-    Variable { name: "REDIS_URL", default: None, allowed: RedisUrl::ALLOWED, secret: true };
+    Variable { name: "REDIS_URL", default: None, allowed: RedisUrl::FORMS, secret: true };
 const REDIS_CREDENTIAL: Variable = variable("REDIS_CREDENTIAL", None, CredentialKind::ALLOWED);
 const REDIS_CLIENT_ID: Variable = variable("REDIS_CLIENT_ID", None, "the client id of an identity");
 const REDIS_TIMEOUT: Variable =
@@ -86,9 +88,9 @@ const FENCE_TTL: Variable = variable(
 const STALE_GRACE: Variable =
     variable("CACHE_STALE_GRACE", Some("60s"), "a duration from 0s to 24h");
 const LOG: Variable =
-    variable("RUST_LOG", Some(crate::logging::DEFAULT_FILTER), "a filter as env_logger has it");
+    variable("RUST_LOG", Some(telemetry::DEFAULT_FILTER), "a filter in the syntax of env_logger");
 
-/// All of them, in the README's order.
+/// All variables, in the README's order.
 pub const VARIABLES: [&Variable; 20] = [
     &PORT,
     &ADDRESS,
@@ -112,49 +114,51 @@ pub const VARIABLES: [&Variable; 20] = [
     &LOG,
 ];
 
-/// How the handler is to run.
+/// How the handler runs.
 #[derive(Debug)]
 pub struct Settings {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// The table; `None`: the in-process store.
+    /// The table service; `None` for the in-process store.
     pub table: Option<TableAccess>,
     /// The table's name.
     pub table_name: String,
-    /// Redis; `None`: the in-process cache.
+    /// Redis; `None` for the in-process cache.
     pub redis: Option<RedisAccess>,
     /// What keys in Redis begin with.
     pub key_prefix: String,
-    /// The times of the pattern, which keep the rules of time.
-    pub times: Times,
-    /// What to warn of: variables that nothing reads.
+    /// The durations of the pattern.
+    pub policy: Policy,
+    /// What to warn about: variables that nothing reads.
     pub warnings: Vec<String>,
 }
 
-/// Why the handler does not start: one line that names the variable, the value and what is allowed.
+/// A setting is not allowed. The message is one line that names the variable, the value and what is
+/// allowed.
 #[derive(Debug, PartialEq, Eq)]
-pub struct BadSetting(String);
+pub struct InvalidSetting(String);
 
-impl fmt::Display for BadSetting {
+impl fmt::Display for InvalidSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for BadSetting {}
+impl std::error::Error for InvalidSetting {}
 
 impl Variable {
-    fn refuse(&self, value: &str, allowed: &str) -> BadSetting {
+    fn refuse(&self, value: &str, allowed: &str) -> InvalidSetting {
         let value = if self.secret { "***" } else { value };
-        BadSetting(format!("{}={value:?} is not allowed: it must be {allowed}", self.name))
+        InvalidSetting(format!("{}={value:?} is not allowed: it must be {allowed}", self.name))
     }
 }
 
-/// The values given.
+/// The values that are set.
 struct Given<'a>(&'a dyn Fn(&str) -> Option<String>);
 
 impl Given<'_> {
-    /// The value or the default; an empty value is none, as app settings cannot always be unset.
+    /// The value, or else the default. An empty value counts as not set, because app settings cannot
+    /// always be unset.
     fn text(&self, variable: &Variable) -> Option<String> {
         let given = (self.0)(variable.name).map(|text| text.trim().to_owned());
         given.filter(|text| !text.is_empty()).or_else(|| variable.default.map(str::to_owned))
@@ -164,7 +168,7 @@ impl Given<'_> {
         &self,
         variable: &Variable,
         parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<T, BadSetting> {
+    ) -> Result<T, InvalidSetting> {
         let text = self.text(variable).unwrap_or_default();
         parse(&text).ok_or_else(|| variable.refuse(&text, variable.allowed))
     }
@@ -173,14 +177,14 @@ impl Given<'_> {
         &self,
         variable: &Variable,
         allowed: RangeInclusive<Duration>,
-    ) -> Result<Duration, BadSetting> {
+    ) -> Result<Duration, InvalidSetting> {
         self.parse(variable, |text| {
             humantime::parse_duration(text).ok().filter(|duration| allowed.contains(duration))
         })
     }
 
-    /// A value of a type that says itself what is wrong.
-    fn optional<T>(&self, variable: &Variable) -> Result<Option<T>, BadSetting>
+    /// A value of a type whose error says what is allowed.
+    fn optional<T>(&self, variable: &Variable) -> Result<Option<T>, InvalidSetting>
     where
         T: FromStr<Err: fmt::Display>,
     {
@@ -193,8 +197,8 @@ impl Given<'_> {
 }
 
 impl Given<'_> {
-    /// The table, by connection string or by URI and identity.
-    fn table_access(&self) -> Result<Option<TableAccess>, BadSetting> {
+    /// The table service, from a connection string or from a URI and an identity.
+    fn table_access(&self) -> Result<Option<TableAccess>, InvalidSetting> {
         let connection = self.optional(&TABLE_CONNECTION)?;
         let Some(uri) = self.text(&TABLE_SERVICE_URI) else {
             self.only_with(&TABLE_SERVICE_URI, &[&TABLE_CREDENTIAL, &TABLE_CLIENT_ID])?;
@@ -203,7 +207,7 @@ impl Given<'_> {
         if connection.is_some() {
             return Err(TABLE_SERVICE_URI.refuse(&uri, TABLE_SERVICE_URI.allowed));
         }
-        // Where Kubernetes has put a federated token, it is meant to be used.
+        // Where Kubernetes provides a federated token, it is meant to be used.
         let default = match self.0("AZURE_FEDERATED_TOKEN_FILE") {
             Some(_) => CredentialKind::WorkloadIdentity,
             None => CredentialKind::ManagedIdentity,
@@ -215,8 +219,8 @@ impl Given<'_> {
             .ok_or_else(|| TABLE_SERVICE_URI.refuse(&uri, TABLE_SERVICE_URI.allowed))
     }
 
-    /// Redis, with the password in its URL or an identity instead.
-    fn redis_access(&self) -> Result<Option<RedisAccess>, BadSetting> {
+    /// Redis, with the password in its URL or with an identity.
+    fn redis_access(&self) -> Result<Option<RedisAccess>, InvalidSetting> {
         let Some(url) = self.optional::<RedisUrl>(&REDIS_URL)? else {
             self.only_with(&REDIS_URL, &[&REDIS_CREDENTIAL, &REDIS_CLIENT_ID])?;
             return Ok(None);
@@ -226,15 +230,15 @@ impl Given<'_> {
             return Ok(Some(RedisAccess { url, identity: None }));
         };
         if !url.is_encrypted() {
-            let allowed = "rediss:// where REDIS_CREDENTIAL is set: a token is for TLS only";
+            let allowed = "rediss:// if REDIS_CREDENTIAL is set, because a token must not be sent unencrypted";
             return Err(REDIS_URL.refuse("", allowed));
         }
         let identity = Some(Identity::new(kind, self.text(&REDIS_CLIENT_ID)));
         Ok(Some(RedisAccess { url, identity }))
     }
 
-    /// Refuses variables that mean nothing without another.
-    fn only_with(&self, needed: &Variable, variables: &[&Variable]) -> Result<(), BadSetting> {
+    /// Refuses variables that have no meaning without another.
+    fn only_with(&self, needed: &Variable, variables: &[&Variable]) -> Result<(), InvalidSetting> {
         for variable in variables {
             if let Some(text) = self.text(variable) {
                 return Err(variable.refuse(&text, &format!("set together with {}", needed.name)));
@@ -245,23 +249,23 @@ impl Given<'_> {
 }
 
 impl Settings {
-    /// Reads the process's environment.
+    /// Reads the environment of the process.
     ///
     /// # Errors
     /// The first value that is not allowed.
-    pub fn from_env() -> Result<Self, BadSetting> {
+    pub fn from_env() -> Result<Self, InvalidSetting> {
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         Self::read(&|name| std::env::var(name).ok(), names)
     }
 
-    /// Reads values from anywhere; `names` are all that are set, known or not.
+    /// Reads values from anywhere. `names` are the names of all variables that are set, known or not.
     ///
     /// # Errors
     /// The first value that is not allowed.
     pub fn read(
         value: &dyn Fn(&str) -> Option<String>,
         names: impl IntoIterator<Item = String>,
-    ) -> Result<Self, BadSetting> {
+    ) -> Result<Self, InvalidSetting> {
         let given = Given(value);
         let (ms, s) = (Duration::from_millis, Duration::from_secs);
 
@@ -272,18 +276,19 @@ impl Settings {
             given.parse(&TABLE_NAME, |text| is_table_name(text).then(|| text.to_owned()))?;
         let redis = given.redis_access()?;
 
-        let ttl = given.duration(&TTL, ms(100)..=s(24 * 3600))?;
-        let times = Times {
-            ttl,
-            ttl_jitter: given.parse(&TTL_JITTER, parse_jitter)?,
-            negative_ttl: given.duration(&NEGATIVE_TTL, Duration::ZERO..=ttl)?,
-            lease_ttl: given.duration(&LEASE_TTL, Duration::ZERO..=s(60))?,
-            fence_ttl: given.duration(&FENCE_TTL, Duration::ZERO..=s(300))?,
-            stale_grace: given.duration(&STALE_GRACE, Duration::ZERO..=s(24 * 3600))?,
-            cache_timeout: given.duration(&REDIS_TIMEOUT, ms(5)..=s(1))?,
-            store_timeout: given.duration(&TABLE_TIMEOUT, ms(100)..=s(10))?,
-        };
-        times.check().map_err(|rule| refuse_times(rule, &times))?;
+        let table_timeout = given.duration(&TABLE_TIMEOUT, ms(100)..=s(10))?;
+        let policy = Policy::builder()
+            .ttl(given.duration(&TTL, ms(100)..=s(24 * 3600))?)
+            .ttl_jitter(given.parse(&TTL_JITTER, parse_jitter)?)
+            .negative_ttl(given.duration(&NEGATIVE_TTL, Duration::ZERO..=s(24 * 3600))?)
+            .lease_ttl(given.duration(&LEASE_TTL, Duration::ZERO..=s(60))?)
+            .fence_ttl(given.duration(&FENCE_TTL, Duration::ZERO..=s(300))?)
+            .stale_grace(given.duration(&STALE_GRACE, Duration::ZERO..=s(24 * 3600))?)
+            .cache_timeout(given.duration(&REDIS_TIMEOUT, ms(5)..=s(1))?)
+            .load_timeout(table_timeout)
+            .write_timeout(table_timeout)
+            .build()
+            .map_err(|error| refuse_policy(&error))?;
 
         let key_prefix = match given.text(&KEY_PREFIX) {
             None => default_prefix(table.as_ref(), &table_name),
@@ -296,7 +301,7 @@ impl Settings {
             table_name,
             redis,
             key_prefix,
-            times,
+            policy,
             warnings: unknown(names),
         })
     }
@@ -320,41 +325,48 @@ fn parse_jitter(text: &str) -> Option<f64> {
     (0.0..=50.0).contains(&percent).then_some(percent / 100.0)
 }
 
-/// Users of different tables, and entries of different formats, must never meet under one key. An
-/// in-process store is a table of its own in each process.
+/// Users of different tables, and entries of different formats, must never have the same key. An
+/// in-process store is a different table in each process.
 fn default_prefix(table: Option<&TableAccess>, table_name: &str) -> String {
     match table {
-        // Table names are compared without regard to case.
+        // Table names are case-insensitive.
         Some(table) => format!("{}:{}:v1:", table.account(), table_name.to_ascii_lowercase()),
         None => format!("memory:{}:v1:", Ulid::generate()),
     }
 }
 
-fn refuse_times(rule: BrokenRule, times: &Times) -> BadSetting {
-    let (short, told) = (times, humantime::format_duration);
-    match rule {
-        BrokenRule::LeaseTooShort => LEASE_TTL.refuse(
-            &told(short.lease_ttl).to_string(),
-            &format!("at least TABLE_TIMEOUT, which is {}", told(short.store_timeout)),
+/// Names the variables that a rule of the policy is about.
+fn refuse_policy(error: &PolicyError) -> InvalidSetting {
+    let show = |duration: &Duration| humantime::format_duration(*duration).to_string();
+    match error {
+        PolicyError::LeaseTtl { lease_ttl, load_timeout } => LEASE_TTL.refuse(
+            &show(lease_ttl),
+            &format!("at least TABLE_TIMEOUT, which is {}", show(load_timeout)),
         ),
-        BrokenRule::FenceTooShort => FENCE_TTL.refuse(
-            &told(short.fence_ttl).to_string(),
+        PolicyError::FenceTtl { fence_ttl, minimum } => FENCE_TTL.refuse(
+            &show(fence_ttl),
             &format!(
                 "longer than REDIS_TIMEOUT + TABLE_TIMEOUT + {}, which is {}",
-                told(LANDING_MARGIN),
-                told(short.cache_timeout + short.store_timeout + LANDING_MARGIN)
+                show(&LANDING_MARGIN),
+                show(minimum)
             ),
         ),
+        PolicyError::NegativeTtl { negative_ttl, .. } => {
+            NEGATIVE_TTL.refuse(&show(negative_ttl), NEGATIVE_TTL.allowed)
+        }
+        // Other rules cannot be broken by values within their bounds.
+        other => InvalidSetting(other.to_string()),
     }
 }
 
-/// Variables that look like ours and are not: a typing error would otherwise pass unseen.
+/// Variables that look like settings of the handler and are not: typing errors would otherwise go
+/// unnoticed.
 fn unknown(names: impl IntoIterator<Item = String>) -> Vec<String> {
     let known = |name: &str| VARIABLES.iter().any(|variable| variable.name == name);
     let mut unknown: Vec<String> = names
         .into_iter()
         .filter(|name| name.starts_with("CACHE_") && !known(name))
-        .map(|name| format!("{name} is set, but is no setting of the handler"))
+        .map(|name| format!("{name} is set, but is not a setting of the handler"))
         .collect();
     unknown.sort();
     unknown

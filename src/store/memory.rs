@@ -1,46 +1,46 @@
-//! The in-process store of the embedded default: what it holds ends with the process.
+//! The in-process store of the embedded default. Its users end with the process.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::cache_aside::{Condition, ETag, Key, LoadError, Store, Stored, WriteError};
+use crate::users::{User, UserId};
+
+use super::{Condition, ETag, LoadError, Store, StoreKind, Versioned, WriteError};
 
 /// A store inside this process.
-pub struct MemoryStore<V> {
-    rows: Mutex<Rows<V>>,
+#[derive(Default)]
+pub struct MemoryStore {
+    rows: Mutex<Rows>,
 }
 
-struct Rows<V> {
-    by_key: HashMap<Key, Stored<V>>,
+#[derive(Default)]
+struct Rows {
+    by_id: HashMap<UserId, Versioned<User>>,
     versions: u64,
 }
 
-impl<V> Default for MemoryStore<V> {
-    fn default() -> Self {
-        Self { rows: Mutex::new(Rows { by_key: HashMap::new(), versions: 0 }) }
-    }
-}
-
-impl<V> MemoryStore<V> {
-    fn rows(&self) -> MutexGuard<'_, Rows<V>> {
-        // Nothing panics while it is held, and the rows are whole after each of our operations.
+impl MemoryStore {
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        // Nothing panics while the lock is held, and the rows are valid after each operation.
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<V> Rows<V> {
-    /// A weak tag, as the table's are.
-    fn next_version(&mut self) -> ETag {
+impl Rows {
+    /// Stores a user as a new version. The tag is a weak one, as the table's are.
+    fn put(&mut self, user: &User) -> ETag {
         self.versions += 1;
-        ETag::new(format!("W/\"{}\"", self.versions))
+        let etag = ETag::new(format!("W/\"{}\"", self.versions));
+        self.by_id.insert(user.id, Versioned { etag: etag.clone(), value: user.clone() });
+        etag
     }
 
-    fn check(&self, key: Key, condition: &Condition) -> Result<(), WriteError> {
-        let stored = self.by_key.get(&key).ok_or(WriteError::NotFound)?;
+    fn check(&self, id: UserId, condition: &Condition) -> Result<(), WriteError> {
+        let current = self.by_id.get(&id).ok_or(WriteError::NotFound)?;
         match condition {
-            Condition::OneOf(etags) if !etags.contains(&stored.etag) => {
+            Condition::OneOf(etags) if !etags.contains(&current.etag) => {
                 Err(WriteError::PreconditionFailed)
             }
             _ => Ok(()),
@@ -49,37 +49,29 @@ impl<V> Rows<V> {
 }
 
 #[async_trait]
-impl<V: Clone + Send + Sync> Store<V> for MemoryStore<V> {
-    fn kind(&self) -> &'static str {
-        "memory"
+impl Store for MemoryStore {
+    async fn load(&self, id: UserId) -> Result<Option<Versioned<User>>, LoadError> {
+        Ok(self.rows().by_id.get(&id).cloned())
     }
 
-    async fn load(&self, key: Key) -> Result<Option<Stored<V>>, LoadError> {
-        Ok(self.rows().by_key.get(&key).cloned())
-    }
-
-    async fn insert(&self, key: Key, value: &V) -> Result<ETag, WriteError> {
+    async fn insert(&self, user: &User) -> Result<ETag, WriteError> {
         let mut rows = self.rows();
-        if rows.by_key.contains_key(&key) {
+        if rows.by_id.contains_key(&user.id) {
             return Err(WriteError::Refused("it exists".to_owned()));
         }
-        let etag = rows.next_version();
-        rows.by_key.insert(key, Stored { etag: etag.clone(), value: value.clone() });
-        Ok(etag)
+        Ok(rows.put(user))
     }
 
-    async fn update(&self, key: Key, value: &V, condition: &Condition) -> Result<ETag, WriteError> {
+    async fn update(&self, user: &User, condition: &Condition) -> Result<ETag, WriteError> {
         let mut rows = self.rows();
-        rows.check(key, condition)?;
-        let etag = rows.next_version();
-        rows.by_key.insert(key, Stored { etag: etag.clone(), value: value.clone() });
-        Ok(etag)
+        rows.check(user.id, condition)?;
+        Ok(rows.put(user))
     }
 
-    async fn delete(&self, key: Key, condition: &Condition) -> Result<(), WriteError> {
+    async fn delete(&self, id: UserId, condition: &Condition) -> Result<(), WriteError> {
         let mut rows = self.rows();
-        rows.check(key, condition)?;
-        rows.by_key.remove(&key);
+        rows.check(id, condition)?;
+        rows.by_id.remove(&id);
         Ok(())
     }
 
@@ -87,7 +79,11 @@ impl<V: Clone + Send + Sync> Store<V> for MemoryStore<V> {
         Ok(())
     }
 
-    fn probe_name(&self) -> &'static str {
+    fn probe_description(&self) -> &'static str {
         "in process"
+    }
+
+    fn kind(&self) -> StoreKind {
+        StoreKind::Memory
     }
 }

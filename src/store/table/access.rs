@@ -1,4 +1,5 @@
-//! Where a table service is and how to be let in, read from a storage connection string.
+//! The address of a table service and the credentials for it, from a storage connection string or
+//! with an identity.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,18 +25,19 @@ pub struct TableAccess {
     credentials: StorageCredentials,
 }
 
-/// What is wrong with a connection string; never the string itself, which holds a key.
+/// What is wrong with a connection string. The message does not repeat the string, which holds a
+/// key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadConnectionString {
-    /// Not `Name=value;Name=value`, or with a name or a value that such strings do not have.
+pub enum InvalidConnectionString {
+    /// It does not have the form `Name=value;Name=value`, or it has an unknown name or value.
     #[error(
         "a storage connection string as the Azure portal shows it, or UseDevelopmentStorage=true for Azurite"
     )]
     Syntax,
-    /// No account.
+    /// It names no account.
     #[error("a storage connection string with AccountName")]
     NoAccount,
-    /// Neither a key nor a signature.
+    /// It has neither a key nor a signature.
     #[error("a storage connection string with AccountKey or SharedAccessSignature")]
     NoCredentials,
     /// The key is not base64.
@@ -47,12 +49,12 @@ pub enum BadConnectionString {
 }
 
 impl FromStr for TableAccess {
-    type Err = BadConnectionString;
+    type Err = InvalidConnectionString;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        use BadConnectionString as Bad;
+        use InvalidConnectionString as Invalid;
 
-        let parts = ConnectionString::new(text).map_err(|_| Bad::Syntax)?;
+        let parts = ConnectionString::new(text).map_err(|_| Invalid::Syntax)?;
         if parts.use_development_storage == Some(true) {
             let endpoint = match (parts.table_endpoint, parts.development_storage_proxy_uri) {
                 (Some(endpoint), _) => endpoint.to_owned(),
@@ -69,7 +71,7 @@ impl FromStr for TableAccess {
         }
         let endpoint = match (parts.table_endpoint, parts.account_name) {
             (Some(endpoint), _) => endpoint.to_owned(),
-            (None, None) => return Err(Bad::NoAccount),
+            (None, None) => return Err(Invalid::NoAccount),
             (None, Some(account)) => {
                 let protocol = parts.default_endpoints_protocol.as_ref();
                 let protocol = protocol.unwrap_or(&EndpointProtocol::Https);
@@ -78,34 +80,36 @@ impl FromStr for TableAccess {
             }
         };
         if let (None, Some(key)) = (parts.sas, parts.account_key) {
-            azure_core::base64::decode(key).map_err(|_| Bad::Key)?;
+            azure_core::base64::decode(key).map_err(|_| Invalid::Key)?;
         }
-        let credentials = parts.storage_credentials().map_err(|_| Bad::NoCredentials)?;
+        let credentials = parts.storage_credentials().map_err(|_| Invalid::NoCredentials)?;
         let endpoint = parse_endpoint(&endpoint)?;
-        // The portal's strings with a signature have no AccountName.
+        // The portal's connection strings with a signature have no AccountName.
         let account = parts.account_name.map(str::to_owned).or_else(|| account(&endpoint));
-        Ok(Self { account: account.ok_or(Bad::NoAccount)?, endpoint, credentials })
+        Ok(Self { account: account.ok_or(Invalid::NoAccount)?, endpoint, credentials })
     }
 }
 
-/// An absolute URL without a slash at its end, to which the client library adds table and keys.
-fn parse_endpoint(text: &str) -> Result<Url, BadConnectionString> {
+/// An absolute URL without a trailing slash; the client library appends the table and the keys.
+fn parse_endpoint(text: &str) -> Result<Url, InvalidConnectionString> {
     Url::parse(text.trim_end_matches('/'))
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-        .filter(|url| url.query().is_none()) // a signature has a name of its own
-        .ok_or(BadConnectionString::Endpoint)
+        .filter(|url| url.query().is_none()) // a signature belongs in SharedAccessSignature
+        .ok_or(InvalidConnectionString::Endpoint)
 }
 
-/// The account that an endpoint is of: in Azure the host's first label; Azurite has it in the path.
+/// The account that an endpoint belongs to: the first label of the host in Azure, the first segment
+/// of the path in Azurite.
 fn account(endpoint: &Url) -> Option<String> {
     let in_path = endpoint.path_segments()?.next().filter(|segment| !segment.is_empty());
     in_path.or_else(|| endpoint.host_str()?.split('.').next()).map(str::to_owned)
 }
 
 impl TableAccess {
-    /// The table service at this URI, such as `https://shop.table.core.windows.net`, entered with an
-    /// identity; `None` if it is no URI of one. Tokens are for TLS only.
+    /// The table service at this URI, such as `https://shop.table.core.windows.net`, with an identity.
+    /// Returns `None` if the URI is not that of a table service over TLS: a token must not be sent
+    /// unencrypted.
     pub fn with_identity(uri: &str, identity: Identity) -> Option<Self> {
         let endpoint = parse_endpoint(uri).ok().filter(|url| url.scheme() == "https")?;
         let account = account(&endpoint)?;
@@ -120,7 +124,7 @@ impl TableAccess {
     }
 
     pub(super) fn location(&self) -> CloudLocation {
-        // Url writes an empty path as "/", to which the library would add a second one.
+        // `Url` writes an empty path as "/", to which the library would append a second slash.
         let uri = self.endpoint.as_str().trim_end_matches('/').to_owned();
         CloudLocation::Custom { account: self.account.clone(), uri }
     }
@@ -144,7 +148,7 @@ impl fmt::Debug for TableAccess {
 mod tests {
     use super::*;
 
-    fn endpoint(text: &str) -> Result<String, BadConnectionString> {
+    fn endpoint(text: &str) -> Result<String, InvalidConnectionString> {
         text.parse().map(|access: TableAccess| access.endpoint.to_string())
     }
 
@@ -179,8 +183,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_connection_string_is_told_apart() {
-        use BadConnectionString::*;
+    fn each_kind_of_invalid_connection_string_has_its_error() {
+        use InvalidConnectionString::*;
         for (text, error) in [
             ("hello", Syntax),
             ("AccountName=shop;Colour=red", Syntax),
@@ -194,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_enters_over_tls_only() {
+    fn an_identity_is_used_over_tls_only() {
         let identity = || Identity::new(crate::identity::CredentialKind::ManagedIdentity, None);
         let account = |uri| TableAccess::with_identity(uri, identity()).map(|it| it.account);
         assert_eq!(account("https://shop.table.core.windows.net/").as_deref(), Some("shop"));

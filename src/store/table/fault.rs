@@ -1,12 +1,13 @@
-//! What the table service says when a call goes wrong, and what that means for a load and for a write.
+//! What can go wrong with a request to the table service, and what it means for a load and for a
+//! write.
 
 use std::error::Error as _;
 
 use azure_core::StatusCode;
 
-use crate::cache_aside::{LoadError, WriteError};
+use crate::store::{LoadError, WriteError};
 
-/// What the service said, or what came instead.
+/// Why a request did not succeed.
 pub(super) enum Fault {
     /// `ResourceNotFound`: there is no such entity.
     NotFound,
@@ -16,13 +17,13 @@ pub(super) enum Fault {
     Exists,
     /// `UpdateConditionNotSatisfied`.
     ConditionFailed,
-    /// Any other answer that will not change, or a request that never left.
+    /// Any other refusal of the service, or a request that could not be made.
     Refused(String),
-    /// A request that never left this process, for want of a connection.
+    /// The request was not sent, because there was no connection.
     NotSent(String),
-    /// An entity that is not the value's.
+    /// The entity is not a user.
     Unreadable(String),
-    /// Anything else: whether the request was carried out, or will be, nobody can tell.
+    /// Anything else: the request may have been executed, or may still be.
     Unknown(String),
 }
 
@@ -32,9 +33,9 @@ impl From<azure_core::Error> for Fault {
 
         if let Some(http) = error.as_http_error() {
             let code = http.error_code().unwrap_or_default();
-            let mut said = format!("{} {code}", http.status());
+            let mut cause = format!("{} {code}", http.status());
             if matches!(http.status(), StatusCode::Unauthorized | StatusCode::Forbidden) {
-                said.push_str("; check the key, or that the identity has the role Storage Table Data Contributor");
+                cause.push_str("; check the key, or that the identity has the role Storage Table Data Contributor");
             }
             return match (http.status(), code) {
                 (StatusCode::NotFound, "ResourceNotFound") => Fault::NotFound,
@@ -42,24 +43,24 @@ impl From<azure_core::Error> for Fault {
                 (StatusCode::Conflict, "EntityAlreadyExists") => Fault::Exists,
                 (StatusCode::PreconditionFailed, _) => Fault::ConditionFailed,
                 (StatusCode::RequestTimeout | StatusCode::TooManyRequests, _) => {
-                    Fault::Unknown(said)
+                    Fault::Unknown(cause)
                 }
-                (status, _) if status.is_client_error() => Fault::Refused(said),
-                _ => Fault::Unknown(said),
+                (status, _) if status.is_client_error() => Fault::Refused(cause),
+                _ => Fault::Unknown(cause),
             };
         }
-        let said = chain(&error);
+        let cause = describe(&error);
         match error.kind() {
-            _ if never_sent(&error) => Fault::NotSent(said),
-            ErrorKind::Credential => Fault::Refused(said),
-            // The cause may quote the row, and is left out.
-            ErrorKind::DataConversion => Fault::Unreadable("not what was expected".to_owned()),
-            _ => Fault::Unknown(said),
+            _ if never_sent(&error) => Fault::NotSent(cause),
+            ErrorKind::Credential => Fault::Refused(cause),
+            // The cause is left out because it may quote the row.
+            ErrorKind::DataConversion => Fault::Unreadable("not a user's row".to_owned()),
+            _ => Fault::Unknown(cause),
         }
     }
 }
 
-/// Whether the connection itself could not be made.
+/// Whether no connection could be made.
 fn never_sent(error: &azure_core::Error) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -71,30 +72,30 @@ fn never_sent(error: &azure_core::Error) -> bool {
     false
 }
 
-/// An error and its causes, in one line. reqwest's own words are left out: they have the URL in them,
+/// An error and its causes, in one line. reqwest's own messages are left out: they contain the URL,
 /// and with it a shared access signature.
-pub(super) fn chain(error: &azure_core::Error) -> String {
-    let mut said = error.to_string();
+pub(super) fn describe(error: &azure_core::Error) -> String {
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         if !error.is::<reqwest::Error>() {
-            said.push_str(&format!(": {error}"));
+            text.push_str(&format!(": {error}"));
         }
         cause = error.source();
     }
-    said
+    text
 }
 
 impl Fault {
-    /// The same, of a read that comes before a write: whatever became of it, the write never left.
+    /// The same fault, of a read that precedes a write: the write itself was not sent.
     pub(super) fn before_the_write(self) -> Self {
         match self {
-            Fault::Unknown(said) => Fault::NotSent(said),
+            Fault::Unknown(cause) => Fault::NotSent(cause),
             other => other,
         }
     }
 
-    /// Whether the same request may go better in a moment.
+    /// Whether the same request may succeed a moment later.
     pub(super) fn is_transient(&self) -> bool {
         matches!(self, Fault::Unknown(_) | Fault::NotSent(_))
     }
@@ -103,12 +104,12 @@ impl Fault {
 impl From<Fault> for LoadError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Unreadable(said) => LoadError::Unreadable(said),
-            Fault::Refused(said) | Fault::NotSent(said) | Fault::Unknown(said) => {
-                LoadError::Unavailable(said)
+            Fault::Unreadable(cause) => LoadError::Unreadable(cause),
+            Fault::Refused(cause) | Fault::NotSent(cause) | Fault::Unknown(cause) => {
+                LoadError::Unavailable(cause)
             }
             Fault::NotFound | Fault::NoTable | Fault::Exists | Fault::ConditionFailed => {
-                LoadError::Unavailable("an answer that does not belong to a read".to_owned())
+                LoadError::Unavailable("an unexpected answer to a read".to_owned())
             }
         }
     }
@@ -121,9 +122,9 @@ impl From<Fault> for WriteError {
             Fault::ConditionFailed => WriteError::PreconditionFailed,
             Fault::NoTable => WriteError::Refused("the table is gone".to_owned()),
             Fault::Exists => WriteError::Refused("it exists".to_owned()),
-            Fault::Refused(said) | Fault::NotSent(said) => WriteError::Refused(said),
+            Fault::Refused(cause) | Fault::NotSent(cause) => WriteError::Refused(cause),
             // A 2xx whose headers or body cannot be read says nothing about the outcome.
-            Fault::Unreadable(said) | Fault::Unknown(said) => WriteError::Unknown(said),
+            Fault::Unreadable(cause) | Fault::Unknown(cause) => WriteError::Unknown(cause),
         }
     }
 }

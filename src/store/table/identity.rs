@@ -1,4 +1,5 @@
-//! An identity as the table library's credential, which is of an older SDK.
+//! An identity as a credential of the table library, which belongs to an older SDK than
+//! `azure_identity` does.
 
 use async_trait::async_trait;
 use azure_core::auth::{AccessToken, TokenCredential};
@@ -7,12 +8,13 @@ use time::OffsetDateTime;
 
 use crate::identity::Identity;
 
-/// What the table service calls itself (<https://learn.microsoft.com/rest/api/storageservices/authorize-with-azure-active-directory>).
+/// The scope of the table service
+/// (<https://learn.microsoft.com/rest/api/storageservices/authorize-with-azure-active-directory>).
 const SCOPE: &str = "https://storage.azure.com/.default";
 
-/// Hands the table library this identity's tokens.
+/// Gives this identity's tokens to the table library.
 #[derive(Debug)]
-pub struct IdentityCredential(pub Identity);
+pub(super) struct IdentityCredential(pub(super) Identity);
 
 #[async_trait]
 impl TokenCredential for IdentityCredential {
@@ -27,6 +29,6 @@ impl TokenCredential for IdentityCredential {
     }
 
     async fn clear_cache(&self) -> azure_core::Result<()> {
-        Ok(()) // the identity renews its tokens by their expiry
+        Ok(()) // the identity renews its tokens before they expire
     }
 }

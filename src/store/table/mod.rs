@@ -1,13 +1,14 @@
 //! Azure Table Storage, or Azurite, as the store.
 //!
-//! The client library's own retries are off, since it would repeat any write. Here a load and an
-//! insert are tried again within the bound, each attempt with a part of it; an update and a delete
-//! are sent once: a stalled first attempt that lands after its repetition was answered would undo a
-//! later write, and no cache can repair that.
+//! The client library's own retries are off, because it would repeat any write. Here a load and an
+//! insert are tried again, each attempt with a part of the time that the call has. An update and a
+//! delete are sent once: a first attempt that is delayed and is applied after its repetition was
+//! answered would undo a later write, and no cache can repair that.
 
 mod access;
 mod fault;
 mod identity;
+mod row;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,37 +19,42 @@ use azure_core::{Etag, RetryOptions, TransportOptions};
 use azure_data_tables::IfMatchCondition;
 use azure_data_tables::clients::{EntityClient, TableClient, TableServiceClientBuilder};
 use backon::{ExponentialBuilder, Retryable};
-use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::timeout;
-use ulid::Ulid;
 
-use crate::cache_aside::{Condition, ETag, Key, LoadError, Store, Stored, WriteError};
+use crate::users::{User, UserId};
+
+use super::{Condition, ETag, LoadError, Store, StoreKind, Versioned, WriteError};
 
 pub use self::access::TableAccess;
-use self::fault::{Fault, chain};
+use self::fault::{Fault, describe};
+use self::row::{PARTITION, Row};
 
-/// A call that may be repeated is tried so many times, each with this part of the bound.
+/// How many attempts a call has that may be repeated. Each gets an equal part of the call's time.
 const ATTEMPTS: u32 = 3;
 
-/// The pauses between attempts, doubled and jittered; they count towards the bound.
-const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
+/// The pauses between attempts, jittered. They count towards the call's time.
+const RETRY_PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(25))
+    .with_max_delay(Duration::from_millis(250))
+    .with_max_times(ATTEMPTS as usize - 1)
+    .with_jitter();
 
-/// An idle connection is closed before the service would close it, and a request be lost with it:
-/// Azure's front ends drop connections that were idle for some minutes.
+/// Idle connections are closed after this time. Azure's front ends drop connections that have been
+/// idle for some minutes, and a request on such a connection would be lost.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A store in one table. Values are entities: they serialize with their `PartitionKey` and `RowKey`.
+/// A store in one table.
 pub struct TableStore {
     access: TableAccess,
     name: String,
-    bound: Duration,
+    timeout: Duration,
     table: Arc<OnceLock<TableClient>>,
 }
 
 fn client(access: &TableAccess, table: &str) -> reqwest::Result<TableClient> {
-    // The library's default client closes each connection after one request. The service does not
-    // redirect; whatever else does must not turn a write into a read that succeeds.
+    // The library's default client closes each connection after one request. Redirects are not
+    // followed: the service sends none, and a write that is redirected would become a read.
     let client = reqwest::Client::builder()
         .pool_idle_timeout(IDLE_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
@@ -60,48 +66,52 @@ fn client(access: &TableAccess, table: &str) -> reqwest::Result<TableClient> {
     Ok(service.table_client(table))
 }
 
-/// A call with a bound on it.
-async fn bounded<T>(
+async fn within<T>(
     bound: Duration,
-    call: impl Future<Output = Result<T, Fault>>,
+    request: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Fault> {
-    let said = || Fault::Unknown(format!("no answer within {bound:?}"));
-    timeout(bound, call).await.unwrap_or_else(|_| Err(said()))
+    let no_answer = |_| Err(Fault::Unknown(format!("no answer within {bound:?}")));
+    timeout(bound, request).await.unwrap_or_else(no_answer)
 }
 
 impl TableStore {
-    /// A store in the table of this name, which is created when a call finds it missing. Connects
-    /// when first used. `bound` is for each call, all of its attempts together.
-    pub fn new(access: TableAccess, name: &str, bound: Duration) -> Self {
-        Self { access, name: name.to_owned(), bound, table: Arc::default() }
+    /// A store in the table of this name, which is created when a request finds it missing. Connects
+    /// when it is first used. `timeout` is the bound on each call, all of its attempts together.
+    pub fn new(access: TableAccess, name: &str, timeout: Duration) -> Self {
+        Self { access, name: name.to_owned(), timeout, table: Arc::default() }
     }
 
-    /// The client, made by whoever needs it first: reading the system's certificates takes longer
-    /// than a start may.
+    /// The client. The first caller creates it, because reading the system's certificates takes
+    /// longer than the start of the process may.
     async fn table(&self) -> azure_core::Result<&TableClient> {
         if self.table.get().is_none() {
-            let (made, access, name) =
+            let (table, access, name) =
                 (Arc::clone(&self.table), self.access.clone(), self.name.clone());
-            // A blocking task is carried through, although who waits for it gives up.
-            let make = tokio::task::spawn_blocking(move || {
-                made.get().is_some()
-                    || client(&access, &name).is_ok_and(|table| made.set(table).is_ok())
+            // A blocking task runs to its end even if the waiting caller times out.
+            let create = tokio::task::spawn_blocking(move || {
+                table.get().is_some()
+                    || client(&access, &name).is_ok_and(|client| table.set(client).is_ok())
             });
-            let _ = make.await;
+            let _ = create.await;
         }
         self.table.get().ok_or_else(|| {
-            let said = "no HTTP client: check that the system's certificates can be read";
-            azure_core::Error::message(azure_core::error::ErrorKind::Credential, said)
+            let message = "no HTTP client: check that the system's certificates can be read";
+            azure_core::Error::message(azure_core::error::ErrorKind::Credential, message)
         })
     }
 
-    async fn entity(&self, key: Key) -> azure_core::Result<EntityClient> {
-        // Keys go into the URL between quotes, unescaped: a ULID and a constant are safe there.
-        Ok(self.table().await?.partition_key_client(key.kind).entity_client(key.id.to_string()))
+    async fn entity(&self, partition: &str, row: &str) -> azure_core::Result<EntityClient> {
+        // The library puts keys into the URL between quotes and does not escape them. A constant
+        // and a ULID need no escaping.
+        Ok(self.table().await?.partition_key_client(partition).entity_client(row))
     }
 
-    /// One request; a missing table is created, and the request sent again.
-    async fn once<T, F>(&self, request: impl Fn() -> F) -> Result<T, Fault>
+    async fn user_entity(&self, id: UserId) -> azure_core::Result<EntityClient> {
+        self.entity(PARTITION, &id.to_string()).await
+    }
+
+    /// Sends a request. If the table is missing, creates it and sends the request again.
+    async fn send<T, F>(&self, request: impl Fn() -> F) -> Result<T, Fault>
     where
         F: Future<Output = azure_core::Result<T>>,
     {
@@ -121,64 +131,75 @@ impl TableStore {
                 Ok(())
             }
             Err(error) => match error.as_http_error().and_then(|http| http.error_code()) {
-                Some("TableAlreadyExists") => Ok(()), // another was faster
-                // The request that found no table was not carried out, whatever became of this one.
-                _ => Err(Fault::Refused(format!("the table cannot be created: {}", chain(&error)))),
+                Some("TableAlreadyExists") => Ok(()), // created by another process meanwhile
+                // The request that found no table was not applied, whatever happened to this one.
+                _ => {
+                    let cause = describe(&error);
+                    Err(Fault::Refused(format!("the table cannot be created: {cause}")))
+                }
             },
         }
     }
 
-    /// A request that may be sent again, within the bound. Once the outcome of an attempt is unknown
-    /// no later one can refuse it.
-    async fn repeated<T, F>(&self, request: impl Fn() -> F) -> Result<T, Fault>
+    /// Sends a request that may be repeated, within the call's time. Once the outcome of an attempt
+    /// is unknown, the refusal of a later attempt does not make it known.
+    async fn send_repeatedly<T, F>(&self, request: impl Fn() -> F) -> Result<T, Fault>
     where
         F: Future<Output = Result<T, Fault>>,
     {
-        let attempt_bound = self.bound / ATTEMPTS;
-        let doubt = AtomicBool::new(false);
+        let any_unknown = AtomicBool::new(false);
         let attempt = || async {
-            let outcome = bounded(attempt_bound, request()).await;
+            let outcome = within(self.timeout / ATTEMPTS, request()).await;
             if let Err(Fault::Unknown(_)) = outcome {
-                doubt.store(true, Ordering::Relaxed);
+                any_unknown.store(true, Ordering::Relaxed);
             }
             outcome
         };
-        let (shortest, longest) = RETRY_PAUSES;
-        let pauses = ExponentialBuilder::default()
-            .with_min_delay(shortest)
-            .with_max_delay(longest)
-            .with_max_times(ATTEMPTS as usize - 1)
-            .with_jitter();
-        let attempts = attempt.retry(pauses).when(Fault::is_transient);
-        match bounded(self.bound, attempts).await {
-            Err(Fault::Refused(said) | Fault::NotSent(said)) if doubt.load(Ordering::Relaxed) => {
-                Err(Fault::Unknown(said))
+        let attempts = attempt.retry(RETRY_PAUSES).when(Fault::is_transient);
+        match within(self.timeout, attempts).await {
+            Err(Fault::Refused(cause) | Fault::NotSent(cause))
+                if any_unknown.load(Ordering::Relaxed) =>
+            {
+                Err(Fault::Unknown(cause))
             }
             outcome => outcome,
         }
     }
 
-    async fn get<V: DeserializeOwned + Send>(&self, key: Key) -> Result<Option<Stored<V>>, Fault> {
-        match self.once(|| async { self.entity(key).await?.get::<V>().await }).await {
+    /// Reads an entity, once.
+    async fn read<T: DeserializeOwned + Send>(
+        &self,
+        partition: &str,
+        row: &str,
+    ) -> Result<Option<Versioned<T>>, Fault> {
+        match self.send(|| async { self.entity(partition, row).await?.get::<T>().await }).await {
             Ok(found) => {
                 let etag = ETag::new(found.etag.to_string());
-                Ok(Some(Stored { etag, value: found.entity }))
+                Ok(Some(Versioned { etag, value: found.entity }))
             }
             Err(Fault::NotFound) => Ok(None),
             Err(fault) => Err(fault),
         }
     }
 
+    async fn read_user(&self, id: UserId) -> Result<Option<Versioned<User>>, Fault> {
+        let row = self.read::<Row>(PARTITION, &id.to_string()).await?;
+        Ok(row.map(|row| row.map(User::from)))
+    }
+
     /// The one tag that the service compares with, for a condition that may list several.
-    async fn if_match(&self, key: Key, condition: &Condition) -> Result<IfMatchCondition, Fault> {
+    async fn if_match(&self, id: UserId, condition: &Condition) -> Result<IfMatchCondition, Fault> {
         let etag = match condition {
             Condition::Exists => return Ok(IfMatchCondition::Any),
             Condition::OneOf(etags) => match &etags[..] {
-                // To a tag that is not of its own form the service answers 400, as if it were ours.
+                // The service answers 400 to a tag that is not in its own notation.
                 [etag] if etag.as_str().starts_with("W/\"") => etag.clone(),
+                // Find out which of them is current. If that changes before the write, the write
+                // fails.
                 etags => {
-                    // Which of them is current? If that changes before the write, the write fails.
-                    let current = bounded(self.bound / 2, self.get::<IgnoredAny>(key)).await;
+                    let id = id.to_string();
+                    let current = self.read::<IgnoredAny>(PARTITION, &id);
+                    let current = within(self.timeout / 2, current).await;
                     let current = current.map_err(Fault::before_the_write)?;
                     let current = current.ok_or(Fault::NotFound)?.etag;
                     if !etags.contains(&current) {
@@ -193,64 +214,63 @@ impl TableStore {
 }
 
 #[async_trait]
-impl<V> Store<V> for TableStore
-where
-    V: Serialize + DeserializeOwned + PartialEq + Send + Sync,
-{
-    fn kind(&self) -> &'static str {
-        "table"
+impl Store for TableStore {
+    async fn load(&self, id: UserId) -> Result<Option<Versioned<User>>, LoadError> {
+        Ok(self.send_repeatedly(|| self.read_user(id)).await?)
     }
 
-    async fn load(&self, key: Key) -> Result<Option<Stored<V>>, LoadError> {
-        Ok(self.repeated(|| self.get(key)).await?)
-    }
-
-    async fn insert(&self, key: Key, value: &V) -> Result<ETag, WriteError> {
+    async fn insert(&self, user: &User) -> Result<ETag, WriteError> {
+        let row = Row::from(user);
         let insert = || async {
-            let insert = self.once(|| async {
-                self.table().await?.insert::<_, IgnoredAny>(value)?.await.map(|done| done.etag)
+            let insert = self.send(|| async {
+                self.table().await?.insert::<_, IgnoredAny>(&row)?.await.map(|done| done.etag)
             });
             match insert.await {
-                // An attempt before this one has landed, if what is there is what was sent.
-                Err(Fault::Exists) => match self.get::<V>(key).await {
-                    Ok(Some(stored)) if stored.value == *value => Ok(stored.etag),
+                // An earlier attempt was applied, if what is there is what was sent.
+                Err(Fault::Exists) => match self.read_user(user.id).await {
+                    Ok(Some(stored)) if stored.value == *user => Ok(stored.etag),
                     Ok(_) => Err(Fault::Exists),
-                    // An earlier attempt may have landed: this must not pass for a refusal.
+                    // An earlier attempt may have been applied, so this is not a refusal.
                     Err(_) => Err(Fault::Unknown("it exists, and cannot be read back".to_owned())),
                 },
                 outcome => outcome.map(|etag| ETag::new(etag.to_string())),
             }
         };
-        Ok(self.repeated(insert).await?)
+        Ok(self.send_repeatedly(insert).await?)
     }
 
-    async fn update(&self, key: Key, value: &V, condition: &Condition) -> Result<ETag, WriteError> {
+    async fn update(&self, user: &User, condition: &Condition) -> Result<ETag, WriteError> {
+        let row = Row::from(user);
         let update = async {
-            let if_match = self.if_match(key, condition).await?;
+            let if_match = self.if_match(user.id, condition).await?;
             // A merge, not a replacement: columns that other programs have added stay.
-            self.once(|| async { self.entity(key).await?.merge(value, if_match.clone())?.await })
-                .await
+            let merge =
+                || async { self.user_entity(user.id).await?.merge(&row, if_match.clone())?.await };
+            self.send(merge).await
         };
-        Ok(ETag::new(bounded(self.bound, update).await?.etag.to_string()))
+        Ok(ETag::new(within(self.timeout, update).await?.etag.to_string()))
     }
 
-    async fn delete(&self, key: Key, condition: &Condition) -> Result<(), WriteError> {
+    async fn delete(&self, id: UserId, condition: &Condition) -> Result<(), WriteError> {
         let delete = async {
-            let if_match = self.if_match(key, condition).await?;
-            let entity = self.entity(key).await?;
-            self.once(|| entity.delete().if_match(if_match.clone()).into_future()).await
+            let if_match = self.if_match(id, condition).await?;
+            let entity = self.user_entity(id).await?;
+            self.send(|| entity.delete().if_match(if_match.clone()).into_future()).await
         };
-        bounded(self.bound, delete).await?;
+        within(self.timeout, delete).await?;
         Ok(())
     }
 
     async fn probe(&self) -> Result<(), LoadError> {
-        let nobody = Key { kind: "probe", id: Ulid::nil() };
-        bounded(self.bound, self.get::<IgnoredAny>(nobody)).await?;
+        within(self.timeout, self.read::<IgnoredAny>("probe", "probe")).await?;
         Ok(())
     }
 
-    fn probe_name(&self) -> &'static str {
+    fn probe_description(&self) -> &'static str {
         "GET of an unused row"
+    }
+
+    fn kind(&self) -> StoreKind {
+        StoreKind::Table
     }
 }

@@ -1,0 +1,156 @@
+//! The interface to a cache. Implementations are [`MemoryCache`](crate::MemoryCache) and, with the
+//! feature `redis`, `RedisCache`.
+
+use std::fmt::Display;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::slot::{Entry, Slot, Token};
+
+/// What a value is cached under. Implemented for every type with these properties.
+///
+/// Two keys that are equal must be displayed alike, and two that differ must be displayed
+/// differently: a shared cache knows keys by their text.
+pub trait Key: Clone + Eq + Hash + Display + Send + Sync + 'static {}
+
+impl<K: Clone + Eq + Hash + Display + Send + Sync + 'static> Key for K {}
+
+/// What is cached. Implemented for every type with these properties.
+pub trait Value: Clone + Send + Sync + 'static {}
+
+impl<V: Clone + Send + Sync + 'static> Value for V {}
+
+/// Why a cache step failed.
+///
+/// No request fails because of it: reads go to the store, and writes go on. A step that was sent may
+/// still execute later.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct CacheError(String);
+
+impl CacheError {
+    /// An error with this description, which goes to the log.
+    pub fn new(description: impl Into<String>) -> Self {
+        Self(description.into())
+    }
+}
+
+/// Whether the cache accepted an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// The entry replaced the lease.
+    Accepted,
+    /// The lease was no longer there: it had expired, or a write had removed it.
+    Refused,
+}
+
+/// A cache: a few steps on the slot of one key.
+///
+/// Each step is atomic, is executed at most once for each call (an implementation must not send a
+/// step again whose outcome it does not know), and completes within the time given to
+/// [`PolicyBuilder::cache_timeout`](crate::PolicyBuilder::cache_timeout). The feature `testing` has
+/// the contract as tests: run them on your implementation.
+///
+/// The cache may lose any key at any time; the guarantees that remain are on the crate's front page.
+pub trait Cache<K, V>: Send + Sync + 'static {
+    /// Returns what the slot holds.
+    fn get(&self, key: &K) -> impl Future<Output = Result<Slot<V>, CacheError>> + Send;
+
+    /// Puts a lease if the slot holds nothing. Returns what the slot holds afterwards.
+    fn lease(
+        &self,
+        key: &K,
+        token: Token,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Slot<V>, CacheError>> + Send;
+
+    /// Replaces the lease with this token by the entry, if that lease is still there.
+    fn fill(
+        &self,
+        key: &K,
+        token: Token,
+        entry: &Entry<V>,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Fill, CacheError>> + Send;
+
+    /// Removes the lease with this token, if it is still there.
+    fn forfeit(&self, key: &K, token: Token)
+    -> impl Future<Output = Result<(), CacheError>> + Send;
+
+    /// Adds a writer to the fence in the slot, or replaces whatever else the slot holds by a fence
+    /// with this writer. The writer leaves the fence `ttl` from now, by the cache's clock, and the
+    /// fence lasts until its last writer has left.
+    fn fence(
+        &self,
+        key: &K,
+        token: Token,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<(), CacheError>> + Send;
+
+    /// Takes a writer out of the fence in the slot, and removes the fence if no writer is left.
+    /// Removes anything else that the slot holds.
+    fn release(&self, key: &K, token: Token)
+    -> impl Future<Output = Result<(), CacheError>> + Send;
+
+    /// Asks the cache whether it works, regardless of earlier failures.
+    fn probe(&self) -> impl Future<Output = Result<(), CacheError>> + Send;
+}
+
+impl<K, V, C: Cache<K, V>> Cache<K, V> for Arc<C>
+where
+    K: Sync,
+    V: Sync,
+{
+    fn get(&self, key: &K) -> impl Future<Output = Result<Slot<V>, CacheError>> + Send {
+        C::get(self, key)
+    }
+
+    fn lease(
+        &self,
+        key: &K,
+        token: Token,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Slot<V>, CacheError>> + Send {
+        C::lease(self, key, token, ttl)
+    }
+
+    fn fill(
+        &self,
+        key: &K,
+        token: Token,
+        entry: &Entry<V>,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Fill, CacheError>> + Send {
+        C::fill(self, key, token, entry, ttl)
+    }
+
+    fn forfeit(
+        &self,
+        key: &K,
+        token: Token,
+    ) -> impl Future<Output = Result<(), CacheError>> + Send {
+        C::forfeit(self, key, token)
+    }
+
+    fn fence(
+        &self,
+        key: &K,
+        token: Token,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<(), CacheError>> + Send {
+        C::fence(self, key, token, ttl)
+    }
+
+    fn release(
+        &self,
+        key: &K,
+        token: Token,
+    ) -> impl Future<Output = Result<(), CacheError>> + Send {
+        C::release(self, key, token)
+    }
+
+    fn probe(&self) -> impl Future<Output = Result<(), CacheError>> + Send {
+        C::probe(self)
+    }
+}

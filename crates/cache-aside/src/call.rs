@@ -1,0 +1,110 @@
+//! One call of [`CacheAside::get`](crate::CacheAside::get) or
+//! [`CacheAside::write`](crate::CacheAside::write): every wait for the cache or for the store goes
+//! through here, which is where it is measured and where a failed step is logged.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::answer::Timing;
+use crate::cache::{Cache, CacheError, Fill, Key};
+use crate::shared_loads::Joiner;
+use crate::slot::{Entry, Slot, Token};
+
+/// A call in progress.
+pub(crate) struct Call<'a, K, C> {
+    cache: &'a C,
+    pub(crate) key: &'a K,
+    pub(crate) timing: Timing,
+}
+
+impl<'a, K: Key, C> Call<'a, K, C> {
+    pub(crate) fn new(cache: &'a C, key: &'a K) -> Self {
+        Self { cache, key, timing: Timing::default() }
+    }
+
+    pub(crate) async fn get<V>(&mut self) -> Result<Slot<V>, CacheError>
+    where
+        C: Cache<K, V>,
+    {
+        self.step("get", self.cache.get(self.key)).await
+    }
+
+    pub(crate) async fn lease<V>(
+        &mut self,
+        token: Token,
+        ttl: Duration,
+    ) -> Result<Slot<V>, CacheError>
+    where
+        C: Cache<K, V>,
+    {
+        self.step("lease", self.cache.lease(self.key, token, ttl)).await
+    }
+
+    pub(crate) async fn fill<V>(
+        &mut self,
+        token: Token,
+        entry: &Entry<V>,
+        ttl: Duration,
+    ) -> Result<Fill, CacheError>
+    where
+        C: Cache<K, V>,
+    {
+        self.step("fill", self.cache.fill(self.key, token, entry, ttl)).await
+    }
+
+    pub(crate) async fn forfeit<V>(&mut self, token: Token) -> Result<(), CacheError>
+    where
+        C: Cache<K, V>,
+    {
+        self.step("forfeit", self.cache.forfeit(self.key, token)).await
+    }
+
+    pub(crate) async fn fence<V>(&mut self, token: Token, ttl: Duration) -> Result<(), CacheError>
+    where
+        C: Cache<K, V>,
+    {
+        self.step("fence", self.cache.fence(self.key, token, ttl)).await
+    }
+
+    pub(crate) async fn release<V>(&mut self, token: Token) -> Result<(), CacheError>
+    where
+        C: Cache<K, V>,
+    {
+        self.step("release", self.cache.release(self.key, token)).await
+    }
+
+    /// Waits before looking again at a lease that another reader holds.
+    pub(crate) async fn wait_for_lease(&mut self, pause: Duration) {
+        measured(&mut self.timing.cache, tokio::time::sleep(pause)).await;
+    }
+
+    /// Waits for another reader's load.
+    pub(crate) async fn join<T: Clone>(&mut self, joiner: Joiner<T>) -> Option<T> {
+        measured(&mut self.timing.store, joiner.result()).await
+    }
+
+    /// Waits for a load or a write of the caller's.
+    pub(crate) async fn store<T>(&mut self, request: impl Future<Output = T>) -> T {
+        measured(&mut self.timing.store, request).await
+    }
+
+    async fn step<T>(
+        &mut self,
+        name: &str,
+        step: impl Future<Output = Result<T, CacheError>>,
+    ) -> Result<T, CacheError> {
+        let result = measured(&mut self.timing.cache, step).await;
+        if let Err(error) = &result {
+            log::debug!("cache step {name} of {} failed: {error}", self.key);
+        }
+        result
+    }
+}
+
+async fn measured<T>(total: &mut Option<Duration>, work: impl Future<Output = T>) -> T {
+    let start = Instant::now();
+    let result = work.await;
+    *total = Some(total.unwrap_or_default() + start.elapsed());
+    result
+}

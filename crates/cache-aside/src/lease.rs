@@ -1,0 +1,60 @@
+//! Asking for the lease on a key, and waiting while another reader holds it.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+use crate::answer::Because;
+use crate::cache::{Cache, Key};
+use crate::call::Call;
+use crate::shared_loads::Leader;
+use crate::slot::{Entry, Slot, Token};
+
+/// The pauses between looks at a lease that another reader holds: 2 ms, doubled up to 512 ms, about
+/// a second in all. After the last one the reader loads without a lease.
+const PAUSES: ExponentialBuilder =
+    ExponentialBuilder::new().with_min_delay(Duration::from_millis(2)).with_max_times(9);
+
+/// What a reader gets when it asks for the lease.
+pub(crate) enum Claim<V> {
+    /// The lease: what this reader loads may be cached.
+    Granted(Token),
+    /// No lease, because an entry is there by now.
+    Found(Entry<V>),
+    /// No lease: what this reader loads must not be cached.
+    Denied(Because),
+}
+
+/// Asks for the lease until it is granted, or there is a reason why it will not be.
+pub(crate) async fn claim<K, V, C, T>(
+    call: &mut Call<'_, K, C>,
+    leader: &mut Leader<'_, K, T>,
+    ttl: Duration,
+) -> Claim<V>
+where
+    K: Key,
+    C: Cache<K, V>,
+{
+    for pause in PAUSES.build().map(Some).chain([None]) {
+        // A new token each time: a request that executes late, after a write, must not pass for
+        // this reader's lease.
+        let token = Token::new();
+        leader.sending();
+        match call.lease(token, ttl).await {
+            Ok(Slot::Lease(holder)) if holder == token => return Claim::Granted(token),
+            Ok(Slot::Entry(entry)) => return Claim::Found(entry),
+            Ok(Slot::Fence(_)) => return Claim::Denied(Because::Fenced),
+            Err(_) => return Claim::Denied(Because::CacheUnavailable),
+            Ok(Slot::Lease(_) | Slot::Nothing) => match pause {
+                Some(pause) => call.wait_for_lease(pause).await,
+                None => break,
+            },
+            Ok(Slot::Foreign) => {
+                log::warn!("removing a cached value in a format of another program");
+                // If it fails, so will the next attempt.
+                let _ = call.release(Token::new()).await;
+            }
+        }
+    }
+    Claim::Denied(Because::Leased)
+}

@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+
+mod answer;
+mod cache;
+mod cache_aside;
+mod call;
+mod clock;
+mod error;
+mod lease;
+mod memory;
+mod overdue;
+mod policy;
+#[cfg(feature = "redis")]
+pub mod redis;
+mod shared_loads;
+mod slot;
+mod stale_copies;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use self::answer::{Because, Load, Read, Source, Timing, Written};
+pub use self::cache::{Cache, CacheError, Fill, Key, Value};
+pub use self::cache_aside::CacheAside;
+pub use self::error::{LoadError, Outcome, WriteError};
+pub use self::memory::MemoryCache;
+pub use self::policy::{LANDING_MARGIN, Policy, PolicyBuilder, PolicyError};
+pub use self::slot::{Entry, Fence, InvalidToken, Slot, Token};

@@ -1,0 +1,275 @@
+//! The durations that the pattern works with, and the rules between them.
+
+use std::time::Duration;
+
+/// How long a write may take to be applied by the store after its caller has given up on it.
+///
+/// Part of the rule for [`PolicyBuilder::fence_ttl`]. It also covers a pause of the process between
+/// its last check and the moment the write is sent.
+pub const LANDING_MARGIN: Duration = Duration::from_secs(2);
+
+/// The durations that the pattern works with. They keep the rules on which the guarantees depend:
+/// [`PolicyBuilder::build`] checks them.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub(crate) ttl: Duration,
+    pub(crate) ttl_jitter: f64,
+    pub(crate) negative_ttl: Duration,
+    pub(crate) stale_grace: Duration,
+    pub(crate) lease_ttl: Duration,
+    pub(crate) fence_ttl: Duration,
+    pub(crate) cache_timeout: Duration,
+    pub(crate) load_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+}
+
+impl Default for Policy {
+    /// The defaults that [`PolicyBuilder`] documents.
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(10),
+            ttl_jitter: 0.1,
+            negative_ttl: Duration::from_secs(2),
+            stale_grace: Duration::ZERO,
+            lease_ttl: Duration::from_secs(4),
+            fence_ttl: Duration::from_secs(10),
+            cache_timeout: Duration::from_millis(100),
+            load_timeout: Duration::from_secs(3),
+            write_timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+/// A value that [`PolicyBuilder::build`] does not accept.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// An entry must live for some time.
+    #[error("the TTL must be more than zero")]
+    ZeroTtl,
+    /// At least a part of the TTL must be left.
+    #[error("the TTL's jitter must be at least 0 and less than 1, not {0}")]
+    Jitter(f64),
+    /// A missing value must not be remembered for longer than a value.
+    #[error("the negative TTL must be at most the TTL, {ttl:?}, not {negative_ttl:?}")]
+    NegativeTtl {
+        /// The TTL for "not found".
+        negative_ttl: Duration,
+        /// The TTL.
+        ttl: Duration,
+    },
+    /// A load must end before its lease does.
+    #[error(
+        "the lease's TTL must be at least the load timeout, {load_timeout:?}, not {lease_ttl:?}"
+    )]
+    LeaseTtl {
+        /// The lease's TTL.
+        lease_ttl: Duration,
+        /// The bound on a load.
+        load_timeout: Duration,
+    },
+    /// A write must have been applied before its fence ends, counted from the moment the fence was
+    /// sent.
+    #[error(
+        "the fence's TTL must be more than {minimum:?}, the sum of the cache timeout, the write timeout and a margin of {LANDING_MARGIN:?}, not {fence_ttl:?}"
+    )]
+    FenceTtl {
+        /// The fence's TTL.
+        fence_ttl: Duration,
+        /// What it must exceed.
+        minimum: Duration,
+    },
+}
+
+impl Policy {
+    /// A policy to be changed from the defaults.
+    pub fn builder() -> PolicyBuilder {
+        PolicyBuilder(Self::default())
+    }
+
+    /// How long an entry lives.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// The largest part of the TTL that is taken off at random.
+    pub fn ttl_jitter(&self) -> f64 {
+        self.ttl_jitter
+    }
+
+    /// How long "not found" is remembered.
+    pub fn negative_ttl(&self) -> Duration {
+        self.negative_ttl
+    }
+
+    /// How long past its TTL a stale copy may be returned.
+    pub fn stale_grace(&self) -> Duration {
+        self.stale_grace
+    }
+
+    /// How long a reader may hold a lease.
+    pub fn lease_ttl(&self) -> Duration {
+        self.lease_ttl
+    }
+
+    /// How long a writer stays in a fence that it does not release.
+    pub fn fence_ttl(&self) -> Duration {
+        self.fence_ttl
+    }
+
+    /// The bound on one step of the cache.
+    pub fn cache_timeout(&self) -> Duration {
+        self.cache_timeout
+    }
+
+    /// The bound on a load.
+    pub fn load_timeout(&self) -> Duration {
+        self.load_timeout
+    }
+
+    /// The bound on a write.
+    pub fn write_timeout(&self) -> Duration {
+        self.write_timeout
+    }
+
+    /// How long a fence may take to be placed and still outlast the write that follows it.
+    pub(crate) fn fence_budget(&self) -> Duration {
+        self.fence_ttl.saturating_sub(self.write_timeout + LANDING_MARGIN)
+    }
+
+    /// How long an entry from before a write can be left in the cache when the write's fence and
+    /// release have not reached it: a lease taken before the write may still be filled.
+    pub(crate) fn longest_stale(&self) -> Duration {
+        self.lease_ttl + self.ttl
+    }
+}
+
+/// Builds a [`Policy`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct PolicyBuilder(Policy);
+
+impl PolicyBuilder {
+    /// How long an entry lives; 10 s by default.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.0.ttl = ttl;
+        self
+    }
+
+    /// The largest part of the TTL that is taken off at random, from 0 to 1, so that entries that
+    /// were stored together do not expire together; 0.1 by default.
+    pub fn ttl_jitter(mut self, part: f64) -> Self {
+        self.0.ttl_jitter = part;
+        self
+    }
+
+    /// How long "not found" is remembered, at most the TTL; zero: not at all. 2 s by default.
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.0.negative_ttl = ttl;
+        self
+    }
+
+    /// How long past its TTL this process may return a copy of an earlier answer while the store
+    /// cannot be reached; zero, the default: never.
+    pub fn stale_grace(mut self, grace: Duration) -> Self {
+        self.0.stale_grace = grace;
+        self
+    }
+
+    /// How long a reader may hold a lease, at least the load timeout; 4 s by default.
+    pub fn lease_ttl(mut self, ttl: Duration) -> Self {
+        self.0.lease_ttl = ttl;
+        self
+    }
+
+    /// How long a writer that does not release its fence stays in it: more than the cache timeout,
+    /// the write timeout and [`LANDING_MARGIN`] together. 10 s by default.
+    pub fn fence_ttl(mut self, ttl: Duration) -> Self {
+        self.0.fence_ttl = ttl;
+        self
+    }
+
+    /// The time within which your cache completes each step, reconnecting included; 100 ms by
+    /// default. The pattern relies on it and does not enforce it.
+    pub fn cache_timeout(mut self, bound: Duration) -> Self {
+        self.0.cache_timeout = bound;
+        self
+    }
+
+    /// The time within which your loads complete, all attempts together; 3 s by default. The
+    /// pattern relies on it and does not enforce it.
+    pub fn load_timeout(mut self, bound: Duration) -> Self {
+        self.0.load_timeout = bound;
+        self
+    }
+
+    /// The time within which your writes complete, all attempts together; 3 s by default. The
+    /// pattern relies on it and does not enforce it.
+    pub fn write_timeout(mut self, bound: Duration) -> Self {
+        self.0.write_timeout = bound;
+        self
+    }
+
+    /// Checks the rules.
+    ///
+    /// # Errors
+    /// The first rule that does not hold, see [`PolicyError`].
+    pub fn build(self) -> Result<Policy, PolicyError> {
+        let policy = self.0;
+        let Policy { ttl, ttl_jitter, negative_ttl, lease_ttl, fence_ttl, load_timeout, .. } =
+            policy;
+        if ttl.is_zero() {
+            return Err(PolicyError::ZeroTtl);
+        }
+        if !(0.0..1.0).contains(&ttl_jitter) {
+            return Err(PolicyError::Jitter(ttl_jitter));
+        }
+        if negative_ttl > ttl {
+            return Err(PolicyError::NegativeTtl { negative_ttl, ttl });
+        }
+        if load_timeout > lease_ttl {
+            return Err(PolicyError::LeaseTtl { lease_ttl, load_timeout });
+        }
+        let minimum = policy.cache_timeout + policy.write_timeout + LANDING_MARGIN;
+        if fence_ttl <= minimum {
+            return Err(PolicyError::FenceTtl { fence_ttl, minimum });
+        }
+        Ok(policy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_defaults_keep_the_rules() {
+        assert!(Policy::builder().build().is_ok());
+    }
+
+    #[test]
+    fn a_policy_that_breaks_a_rule_is_not_built() {
+        let build = |change: fn(PolicyBuilder) -> PolicyBuilder| change(Policy::builder()).build();
+        let error = |change| build(change).unwrap_err();
+        assert_eq!(error(|it| it.ttl(Duration::ZERO)), PolicyError::ZeroTtl);
+        assert_eq!(error(|it| it.ttl_jitter(1.0)), PolicyError::Jitter(1.0));
+        assert!(matches!(error(|it| it.ttl_jitter(f64::NAN)), PolicyError::Jitter(_)));
+        assert_eq!(
+            error(|it| it.negative_ttl(11 * S)),
+            PolicyError::NegativeTtl { negative_ttl: 11 * S, ttl: 10 * S }
+        );
+        assert_eq!(
+            error(|it| it.load_timeout(5 * S)),
+            PolicyError::LeaseTtl { lease_ttl: 4 * S, load_timeout: 5 * S }
+        );
+        let minimum = Duration::from_millis(5100);
+        assert_eq!(
+            build(|it| it.fence_ttl(Duration::from_millis(5100))).unwrap_err(),
+            PolicyError::FenceTtl { fence_ttl: minimum, minimum }
+        );
+        assert!(build(|it| it.fence_ttl(Duration::from_millis(5101))).is_ok());
+        assert!(build(|it| it.load_timeout(4 * S)).is_ok());
+    }
+}

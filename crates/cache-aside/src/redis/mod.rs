@@ -1,0 +1,214 @@
+//! A cache on Redis: a plain `GET` for hits, a small Lua script for each other step.
+//!
+//! Redis executes a script as one step, in every version, and in a cluster too, where the one key of
+//! a step is on one node. The scripts are beside this file; [`slot_bytes`] documents the bytes that
+//! they exchange.
+
+mod connection;
+mod slot_bytes;
+#[cfg(test)]
+mod tests;
+mod url;
+
+use std::fmt::{self, Display};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use redis::auth::StreamingCredentialsProvider;
+use redis::{Cmd, FromRedisValue, Script, ScriptInvocation};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cache::{Cache, CacheError, Fill, Key, Value};
+use crate::slot::{Entry, Slot, Token};
+
+use self::connection::{Failure, Link};
+use self::slot_bytes::{entry_bytes, lease_bytes, parse_slot};
+pub use self::url::{InvalidRedisUrl, RedisUrl};
+
+/// How to reach Redis, and which keys to use there.
+#[derive(Clone)]
+pub struct RedisOptions {
+    url: RedisUrl,
+    key_prefix: String,
+    timeout: Duration,
+    credentials: Option<Arc<dyn StreamingCredentialsProvider>>,
+}
+
+impl RedisOptions {
+    /// Redis at this address, keys without a prefix, and 100 ms for each step.
+    pub fn new(url: RedisUrl) -> Self {
+        let timeout = Duration::from_millis(100);
+        Self { url, key_prefix: String::new(), timeout, credentials: None }
+    }
+
+    /// What all keys begin with. Processes that share a store must use the same prefix, and
+    /// different stores must have different ones.
+    #[must_use]
+    pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.key_prefix = prefix.into();
+        self
+    }
+
+    /// The bound on each step, reconnecting included: the policy's
+    /// [`cache_timeout`](crate::PolicyBuilder::cache_timeout).
+    #[must_use]
+    pub fn timeout(mut self, bound: Duration) -> Self {
+        self.timeout = bound;
+        self
+    }
+
+    /// Logs in with credentials that change over time, such as tokens, instead of a password in the
+    /// URL.
+    ///
+    /// The trait is the redis crate's own, so a new major version of that crate is a new major
+    /// version of this one.
+    #[must_use]
+    pub fn credentials(mut self, provider: Arc<dyn StreamingCredentialsProvider>) -> Self {
+        self.credentials = Some(provider);
+        self
+    }
+}
+
+impl fmt::Debug for RedisOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisOptions")
+            .field("url", &self.url)
+            .field("key_prefix", &self.key_prefix)
+            .field("timeout", &self.timeout)
+            .field("has_credentials", &self.credentials.is_some())
+            .finish()
+    }
+}
+
+/// A cache on a Redis server or cluster. Values are stored as JSON.
+pub struct RedisCache {
+    link: Link,
+    key_prefix: String,
+    scripts: Scripts,
+}
+
+/// Releasing a key that nobody uses is also how Redis is asked whether it works.
+const RELEASE: &str = include_str!("release.lua");
+
+struct Scripts {
+    lease: Script,
+    fill: Script,
+    forfeit: Script,
+    fence: Script,
+    release: Script,
+}
+
+impl RedisCache {
+    /// A cache with these options. Returns at once and connects in the background.
+    ///
+    /// # Errors
+    /// The client library does not accept the address.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn connect(options: RedisOptions) -> Result<Self, CacheError> {
+        Ok(Self {
+            link: Link::new(&options).map_err(Failure::Redis)?,
+            key_prefix: options.key_prefix,
+            scripts: Scripts {
+                lease: Script::new(include_str!("lease.lua")),
+                fill: Script::new(include_str!("fill.lua")),
+                forfeit: Script::new(include_str!("forfeit.lua")),
+                fence: Script::new(include_str!("fence.lua")),
+                release: Script::new(RELEASE),
+            },
+        })
+    }
+
+    fn key(&self, key: &impl Display) -> String {
+        format!("{}{key}", self.key_prefix)
+    }
+
+    /// A step of a reader, which is skipped while Redis is known to be failing.
+    async fn read<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, Failure> {
+        let step = |mut connection| async move { script.invoke_async(&mut connection).await };
+        self.link.unless_failing(step).await
+    }
+
+    /// A step of a writer, which is always tried: without it an old entry may live on.
+    async fn write(&self, script: &ScriptInvocation<'_>) -> Result<(), CacheError> {
+        let step = |mut connection| async move { script.invoke_async(&mut connection).await };
+        Ok(self.link.always(step).await?)
+    }
+}
+
+/// What a reply says that the slot holds. A key of another type than a string is foreign.
+fn slot<V: DeserializeOwned>(
+    reply: Result<Option<Vec<u8>>, Failure>,
+) -> Result<Slot<V>, CacheError> {
+    match reply {
+        Ok(None) => Ok(Slot::Nothing),
+        Ok(Some(bytes)) => Ok(parse_slot(&bytes)),
+        Err(Failure::Redis(error)) if error.code() == Some("WRONGTYPE") => Ok(Slot::Foreign),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+/// Redis does not accept a TTL of zero.
+fn millis(ttl: Duration) -> u64 {
+    (ttl.as_millis() as u64).max(1)
+}
+
+impl<K, V> Cache<K, V> for RedisCache
+where
+    K: Key,
+    V: Value + Serialize + DeserializeOwned,
+{
+    async fn get(&self, key: &K) -> Result<Slot<V>, CacheError> {
+        let get = Cmd::get(self.key(key));
+        let step = |mut connection| async move { get.query_async(&mut connection).await };
+        slot(self.link.unless_failing(step).await)
+    }
+
+    async fn lease(&self, key: &K, token: Token, ttl: Duration) -> Result<Slot<V>, CacheError> {
+        let mut script = self.scripts.lease.key(self.key(key));
+        script.arg(lease_bytes(token)).arg(millis(ttl));
+        slot(self.read(&script).await)
+    }
+
+    async fn fill(
+        &self,
+        key: &K,
+        token: Token,
+        entry: &Entry<V>,
+        ttl: Duration,
+    ) -> Result<Fill, CacheError> {
+        let Some(entry) = entry_bytes(entry) else {
+            return Ok(Fill::Refused);
+        };
+        let mut script = self.scripts.fill.key(self.key(key));
+        script.arg(lease_bytes(token)).arg(entry).arg(millis(ttl));
+        let accepted: bool = self.read(&script).await?;
+        Ok(if accepted { Fill::Accepted } else { Fill::Refused })
+    }
+
+    async fn forfeit(&self, key: &K, token: Token) -> Result<(), CacheError> {
+        let mut script = self.scripts.forfeit.key(self.key(key));
+        script.arg(lease_bytes(token));
+        Ok(self.read(&script).await?)
+    }
+
+    async fn fence(&self, key: &K, token: Token, ttl: Duration) -> Result<(), CacheError> {
+        let mut script = self.scripts.fence.key(self.key(key));
+        script.arg(token.to_string()).arg(millis(ttl));
+        self.write(&script).await
+    }
+
+    async fn release(&self, key: &K, token: Token) -> Result<(), CacheError> {
+        let mut script = self.scripts.release.key(self.key(key));
+        script.arg(token.to_string());
+        self.write(&script).await
+    }
+
+    /// Releases the key `{prefix}probe`, which shows that Redis answers, executes scripts and
+    /// accepts writes.
+    async fn probe(&self) -> Result<(), CacheError> {
+        Ok(self.link.probe().await?)
+    }
+}

@@ -1,0 +1,24 @@
+-- Takes a writer out of the fence, together with the writers past their deadline, and removes the
+-- fence if no writer is left. Removes anything else: an entry, a lease, foreign bytes, another type.
+-- KEYS[1] the slot; ARGV[1] the writer's token
+local slot = redis.pcall('GET', KEYS[1])
+local fence = ''
+local now, latest
+if type(slot) == 'string' and string.sub(slot, 1, 6) == 'fence ' then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  latest = now
+  for token, deadline in string.gmatch(slot, ' (%w+)=(%d+)') do
+    deadline = tonumber(deadline)
+    if token ~= ARGV[1] and deadline > now then
+      fence = string.format('%s %s=%.0f', fence, token, deadline)
+      latest = math.max(latest, deadline)
+    end
+  end
+end
+if fence == '' then
+  redis.call('DEL', KEYS[1])
+else
+  redis.call('SET', KEYS[1], 'fence' .. fence, 'PX', string.format('%.0f', latest - now))
+end
+return 1

@@ -1,0 +1,160 @@
+//! The Redis adapter on a real server: the contract of caches, what other programs put under a key,
+//! and a cluster.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use test_servers::{Redis, eventually};
+
+use super::{RedisCache, RedisOptions};
+use crate::cache::{Cache, Fill};
+use crate::slot::{Entry, Slot, Token};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A server, which tests that run at the same time share, each under a key prefix of its own.
+type Shared = tokio::sync::Mutex<Weak<Redis>>;
+
+fn connect(urls: &str, prefix: &str) -> RedisCache {
+    let options = RedisOptions::new(urls.parse().unwrap()).key_prefix(prefix);
+    RedisCache::connect(options.timeout(Duration::from_secs(5))).unwrap()
+}
+
+async fn on_a_server() -> (RedisCache, Arc<Redis>) {
+    static SERVER: Shared = Shared::const_new(Weak::new());
+    let mut shared = SERVER.lock().await;
+    let server = shared.upgrade().unwrap_or_else(|| Arc::new(Redis::start()));
+    *shared = Arc::downgrade(&server);
+    (connect(&server.url(), &Token::new().to_string()), server)
+}
+
+/// One node that has all slots of the cluster.
+async fn on_a_cluster() -> (RedisCache, Arc<Redis>) {
+    static CLUSTER: Shared = Shared::const_new(Weak::new());
+    let mut shared = CLUSTER.lock().await;
+    let server = match shared.upgrade() {
+        Some(server) => server,
+        None => Arc::new(cluster().await),
+    };
+    *shared = Arc::downgrade(&server);
+    let cache = connect(&format!("{0},{0}", server.url()), &Token::new().to_string());
+    eventually(Duration::from_secs(10), "the client has connected", || async {
+        Cache::<String, String>::probe(&cache).await.is_ok()
+    })
+    .await;
+    (cache, server)
+}
+
+async fn cluster() -> Redis {
+    let server = Redis::with(&["--cluster-enabled", "yes"]);
+    let _: String = server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+    eventually(Duration::from_secs(10), "the cluster is up", || async {
+        server.command::<String>(&["CLUSTER", "INFO"]).await.contains("cluster_state:ok")
+    })
+    .await;
+    server
+}
+
+/// A server of the test's own, and keys with the prefix `p:`.
+fn own_server() -> (RedisCache, Redis) {
+    let server = Redis::start();
+    (connect(&server.url(), "p:"), server)
+}
+
+mod server_contract {
+    crate::cache_contract!(super::on_a_server());
+}
+
+mod cluster_contract {
+    crate::cache_contract!(super::on_a_cluster());
+}
+
+fn key() -> String {
+    "key".to_owned()
+}
+
+async fn slot(cache: &RedisCache) -> Slot<String> {
+    cache.get(&key()).await.unwrap()
+}
+
+async fn is_fenced(cache: &RedisCache) -> bool {
+    matches!(slot(cache).await, Slot::Fence(_))
+}
+
+async fn lease(cache: &RedisCache) -> Slot<String> {
+    cache.lease(&key(), Token::new(), LONG).await.unwrap()
+}
+
+async fn fill_without_lease(cache: &RedisCache) -> Fill {
+    let entry = Entry { loaded: 1, expires: 2, found: Some("x".to_owned()) };
+    cache.fill(&key(), Token::new(), &entry, LONG).await.unwrap()
+}
+
+async fn fence(cache: &RedisCache) -> Token {
+    let token = Token::new();
+    Cache::<String, String>::fence(cache, &key(), token, LONG).await.unwrap();
+    token
+}
+
+async fn release(cache: &RedisCache, token: Token) {
+    Cache::<String, String>::release(cache, &key(), token).await.unwrap();
+}
+
+#[tokio::test]
+async fn foreign_bytes_are_reported_and_replaced() {
+    let (cache, server) = own_server();
+    for bytes in [&b"{'id': 'a Python dict'}"[..], b"\xff\x00", b"lease x", b"fence "] {
+        let put = async || {
+            let mut connection = server.connection().await;
+            let mut set = redis::cmd("SET");
+            set.arg("p:key").arg(bytes).query_async::<()>(&mut connection).await.unwrap();
+        };
+        put().await;
+        assert_eq!(slot(&cache).await, Slot::Foreign);
+        assert_eq!(lease(&cache).await, Slot::Foreign);
+        assert_eq!(fill_without_lease(&cache).await, Fill::Refused);
+        release(&cache, Token::new()).await;
+        assert_eq!(slot(&cache).await, Slot::Nothing);
+
+        put().await;
+        let writer = fence(&cache).await;
+        assert!(is_fenced(&cache).await);
+        release(&cache, writer).await;
+        assert_eq!(slot(&cache).await, Slot::Nothing);
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_foreign_and_replaced() {
+    let (cache, server) = own_server();
+    let push = async || server.command::<i64>(&["RPUSH", "p:key", "x"]).await;
+    push().await;
+    assert_eq!(slot(&cache).await, Slot::Foreign);
+    assert_eq!(lease(&cache).await, Slot::Foreign);
+    assert_eq!(fill_without_lease(&cache).await, Fill::Refused);
+    Cache::<String, String>::forfeit(&cache, &key(), Token::new()).await.unwrap();
+    assert_eq!(slot(&cache).await, Slot::Foreign);
+    release(&cache, Token::new()).await;
+    assert_eq!(slot(&cache).await, Slot::Nothing);
+
+    push().await;
+    fence(&cache).await;
+    assert!(is_fenced(&cache).await);
+}
+
+#[tokio::test]
+async fn the_bytes_in_redis_are_as_documented() {
+    let (cache, server) = own_server();
+    let Slot::Lease(token) = lease(&cache).await else { panic!("no lease") };
+    let text: String = server.command(&["GET", "p:key"]).await;
+    assert_eq!(text, format!("lease {token}"));
+
+    let entry = Entry { loaded: 1, expires: 2, found: Some("Ann".to_owned()) };
+    assert_eq!(cache.fill(&key(), token, &entry, LONG).await.unwrap(), Fill::Accepted);
+    let text: String = server.command(&["GET", "p:key"]).await;
+    assert_eq!(text, r#"{"loaded":1,"expires":2,"found":"Ann"}"#);
+
+    let token = fence(&cache).await;
+    let text: String = server.command(&["GET", "p:key"]).await;
+    assert!(text.starts_with(&format!("fence {token}=")), "{text}");
+}

@@ -1,0 +1,413 @@
+//! Two processes, `a` and `b`, with one cache and one store.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::policy::PolicyBuilder;
+use crate::{
+    Because, Cache, CacheAside, CacheError, Entry, Fill, Load, LoadError, MemoryCache, Outcome,
+    Policy, Read, Slot, Source, Token, WriteError,
+};
+
+pub(super) const KEY: u64 = 1;
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+/// A policy with so much time that nothing expires unless a test lets it.
+pub(super) fn patient() -> PolicyBuilder {
+    Policy::builder()
+        .ttl(60 * SECOND)
+        .negative_ttl(60 * SECOND)
+        .lease_ttl(30 * SECOND)
+        .fence_ttl(40 * SECOND)
+        .stale_grace(60 * SECOND)
+        .cache_timeout(SECOND)
+        .load_timeout(30 * SECOND)
+        .write_timeout(30 * SECOND)
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum StoreError {
+    Unreachable,
+    Unreadable,
+    Refused,
+    TimedOut,
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl LoadError for StoreError {
+    fn is_outage(&self) -> bool {
+        *self == StoreError::Unreachable
+    }
+}
+
+impl WriteError for StoreError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            StoreError::Refused => Outcome::NotApplied,
+            StoreError::Unreachable | StoreError::Unreadable | StoreError::TimedOut => {
+                Outcome::Unknown
+            }
+        }
+    }
+}
+
+pub(super) struct World {
+    pub(super) a: Arc<Process>,
+    pub(super) b: Arc<Process>,
+    cache: Arc<MemoryCache<u64, String>>,
+    pub(super) store: Arc<Store>,
+}
+
+/// A process with the pattern in it.
+pub(super) struct Process {
+    pattern: CacheAside<u64, String, StoreError, Arc<Connection>>,
+    pub(super) cache: Arc<Connection>,
+    store: Arc<Store>,
+}
+
+impl World {
+    /// The store has the value "old", and nothing is cached.
+    pub(super) fn new(policy: PolicyBuilder) -> Self {
+        let policy = policy.build().unwrap();
+        let cache = Arc::new(MemoryCache::default());
+        let store = Arc::new(Store::default());
+        *store.value.lock().unwrap() = Some("old".to_owned());
+        let process = || {
+            let connection = Arc::new(Connection::new(&cache));
+            Arc::new(Process {
+                pattern: CacheAside::new(Arc::clone(&connection), policy.clone()),
+                cache: connection,
+                store: Arc::clone(&store),
+            })
+        };
+        Self { a: process(), b: process(), cache, store }
+    }
+
+    pub(super) async fn slot(&self) -> Slot<String> {
+        self.cache.get(&KEY).await.unwrap()
+    }
+
+    pub(super) async fn is_fenced(&self) -> bool {
+        matches!(self.slot().await, Slot::Fence(_))
+    }
+
+    /// A lease or a fence of a process that has crashed since.
+    pub(super) async fn crashed_reader(&self) {
+        self.cache.lease(&KEY, Token::new(), 30 * SECOND).await.unwrap();
+    }
+
+    /// A fence of a writer in a third process.
+    pub(super) async fn other_writer(&self) -> Token {
+        let token = Token::new();
+        self.cache.fence(&KEY, token, 30 * SECOND).await.unwrap();
+        token
+    }
+
+    pub(super) async fn release(&self, token: Token) {
+        self.cache.release(&KEY, token).await.unwrap();
+    }
+
+    /// Starts a read, and waits until its load has reached the store.
+    pub(super) async fn loading(&self, process: &Arc<Process>) -> JoinHandle<Read<String>> {
+        let before = self.store.loads();
+        let read = process.start_read();
+        until("the load reaches the store", || self.store.loads() > before).await;
+        read
+    }
+}
+
+impl Process {
+    pub(super) async fn get(&self) -> Result<Read<String>, StoreError> {
+        self.get_key(KEY).await
+    }
+
+    pub(super) async fn get_key(&self, key: u64) -> Result<Read<String>, StoreError> {
+        self.pattern.get(&key, || self.store.load()).await
+    }
+
+    /// Reads, and returns the value and where it came from.
+    pub(super) async fn read(&self) -> (String, Source) {
+        let read = self.get().await.unwrap();
+        (read.value.unwrap(), read.source)
+    }
+
+    pub(super) async fn value(&self) -> String {
+        self.read().await.0
+    }
+
+    pub(super) async fn update(&self, value: &str) -> Result<(), StoreError> {
+        self.pattern.write(&KEY, || self.store.set(Some(value))).await.map(|_| ())
+    }
+
+    pub(super) async fn remove(&self) -> Result<(), StoreError> {
+        self.pattern.write(&KEY, || self.store.set(None)).await.map(|_| ())
+    }
+
+    pub(super) fn start_read(self: &Arc<Self>) -> JoinHandle<Read<String>> {
+        let process = Arc::clone(self);
+        tokio::spawn(async move { process.get().await.unwrap() })
+    }
+
+    pub(super) fn start_update(self: &Arc<Self>, value: &'static str) -> JoinHandle<()> {
+        let process = Arc::clone(self);
+        tokio::spawn(async move { process.update(value).await.unwrap() })
+    }
+
+    /// Starts a read, and waits until it has joined the load that is in progress in this process.
+    pub(super) async fn joining(self: &Arc<Self>) -> JoinHandle<Read<String>> {
+        let before = self.joiners();
+        let read = self.start_read();
+        until("the reader joins", || self.joiners() > before).await;
+        read
+    }
+
+    pub(super) fn joiners(&self) -> usize {
+        self.pattern.loads.joiners(&KEY)
+    }
+}
+
+/// Waits for a condition, for at most ten minutes of paused time.
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..600_000 {
+        if condition() {
+            return;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    panic!("it does not happen: {what}");
+}
+
+/// The result of a task, which must end within ten minutes of paused time.
+pub(super) async fn done<T>(task: JoinHandle<T>) -> T {
+    timeout(600 * SECOND, task).await.expect("the task ends").unwrap()
+}
+
+pub(super) const fn loaded(because: Because, load: Load) -> Source {
+    Source::Store { because, load }
+}
+
+pub(super) fn is_hit(source: Source) -> bool {
+    matches!(source, Source::Cache { .. })
+}
+
+/// Holds back the next request that passes.
+#[derive(Default)]
+pub(super) struct Gate(Mutex<Option<Arc<Semaphore>>>);
+
+/// Lets the request go on that a [`Gate`] holds back.
+pub(super) struct Held(Arc<Semaphore>);
+
+impl Gate {
+    pub(super) fn hold_next(&self) -> Held {
+        let semaphore = Arc::new(Semaphore::new(0));
+        *self.0.lock().unwrap() = Some(Arc::clone(&semaphore));
+        Held(semaphore)
+    }
+
+    async fn pass(&self) {
+        let held = self.0.lock().unwrap().take();
+        if let Some(semaphore) = held {
+            semaphore.acquire().await.unwrap().forget();
+        }
+    }
+
+    /// Whether the request that was to be held back has arrived.
+    pub(super) fn is_reached(&self) -> bool {
+        self.0.lock().unwrap().is_none()
+    }
+}
+
+impl Held {
+    pub(super) fn let_go(&self) {
+        self.0.add_permits(1);
+    }
+}
+
+/// A store with one value, whose requests can be held back and made to fail.
+#[derive(Default)]
+pub(super) struct Store {
+    value: Mutex<Option<String>>,
+    loads: AtomicUsize,
+    /// Between the moment a load has read the value and its answer.
+    pub(super) loading: Gate,
+    /// Before a write is applied.
+    pub(super) writing: Gate,
+    pub(super) is_unreachable: AtomicBool,
+    /// What is stored is not a value.
+    pub(super) is_unreadable: AtomicBool,
+    /// The next write is refused.
+    pub(super) refuses: AtomicBool,
+    /// The next write is applied, and its answer is lost.
+    pub(super) loses_answer: AtomicBool,
+}
+
+impl Store {
+    /// How many loads have reached the store.
+    pub(super) fn loads(&self) -> usize {
+        self.loads.load(Ordering::SeqCst)
+    }
+
+    async fn load(&self) -> Result<Option<String>, StoreError> {
+        if self.is_unreachable.load(Ordering::SeqCst) {
+            return Err(StoreError::Unreachable);
+        }
+        if self.is_unreadable.load(Ordering::SeqCst) {
+            return Err(StoreError::Unreadable);
+        }
+        let value = self.value.lock().unwrap().clone();
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        self.loading.pass().await;
+        Ok(value)
+    }
+
+    async fn set(&self, value: Option<&str>) -> Result<(), StoreError> {
+        self.writing.pass().await;
+        if self.refuses.swap(false, Ordering::SeqCst) {
+            return Err(StoreError::Refused);
+        }
+        *self.value.lock().unwrap() = value.map(str::to_owned);
+        match self.loses_answer.swap(false, Ordering::SeqCst) {
+            true => Err(StoreError::TimedOut),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A process's connection to the cache, which can be cut and slowed down.
+pub(super) struct Connection {
+    cache: Arc<MemoryCache<u64, String>>,
+    pub(super) is_cut: AtomicBool,
+    pub(super) loses_fences: AtomicBool,
+    pub(super) loses_releases: AtomicBool,
+    /// The slot holds something of another program, until it is released.
+    pub(super) is_foreign: AtomicBool,
+    pub(super) next_fence_takes: Mutex<Option<Duration>>,
+    pub(super) gets: AtomicUsize,
+    pub(super) fences: AtomicUsize,
+    /// The tokens of all lease requests.
+    pub(super) leases: Mutex<Vec<Token>>,
+    /// The TTLs of all fills.
+    pub(super) fills: Mutex<Vec<Duration>>,
+    /// Before a lease request reaches the cache.
+    pub(super) leasing: Gate,
+    /// Between the execution of a lease request and its answer.
+    pub(super) leased: Gate,
+    /// Between the execution of a fill and its answer.
+    pub(super) filled: Gate,
+}
+
+impl Connection {
+    fn new(cache: &Arc<MemoryCache<u64, String>>) -> Self {
+        Self {
+            cache: Arc::clone(cache),
+            is_cut: AtomicBool::default(),
+            loses_fences: AtomicBool::default(),
+            loses_releases: AtomicBool::default(),
+            is_foreign: AtomicBool::default(),
+            next_fence_takes: Mutex::default(),
+            gets: AtomicUsize::default(),
+            fences: AtomicUsize::default(),
+            leases: Mutex::default(),
+            fills: Mutex::default(),
+            leasing: Gate::default(),
+            leased: Gate::default(),
+            filled: Gate::default(),
+        }
+    }
+
+    pub(super) fn lease_requests(&self) -> usize {
+        self.leases.lock().unwrap().len()
+    }
+
+    pub(super) fn fences(&self) -> usize {
+        self.fences.load(Ordering::SeqCst)
+    }
+
+    fn fail_if(&self, condition: &AtomicBool) -> Result<(), CacheError> {
+        match self.is_cut.load(Ordering::SeqCst) || condition.load(Ordering::SeqCst) {
+            true => Err(CacheError::new("the connection is cut")),
+            false => Ok(()),
+        }
+    }
+
+    fn fail_if_cut(&self) -> Result<(), CacheError> {
+        self.fail_if(&AtomicBool::new(false))
+    }
+}
+
+impl Cache<u64, String> for Connection {
+    async fn get(&self, key: &u64) -> Result<Slot<String>, CacheError> {
+        self.gets.fetch_add(1, Ordering::SeqCst);
+        self.fail_if_cut()?;
+        match self.is_foreign.load(Ordering::SeqCst) {
+            true => Ok(Slot::Foreign),
+            false => self.cache.get(key).await,
+        }
+    }
+
+    async fn lease(
+        &self,
+        key: &u64,
+        token: Token,
+        ttl: Duration,
+    ) -> Result<Slot<String>, CacheError> {
+        self.leases.lock().unwrap().push(token);
+        self.fail_if_cut()?;
+        self.leasing.pass().await;
+        if self.is_foreign.load(Ordering::SeqCst) {
+            return Ok(Slot::Foreign);
+        }
+        let slot = self.cache.lease(key, token, ttl).await;
+        self.leased.pass().await;
+        slot
+    }
+
+    async fn fill(
+        &self,
+        key: &u64,
+        token: Token,
+        entry: &Entry<String>,
+        ttl: Duration,
+    ) -> Result<Fill, CacheError> {
+        self.fail_if_cut()?;
+        self.fills.lock().unwrap().push(ttl);
+        let fill = self.cache.fill(key, token, entry, ttl).await;
+        self.filled.pass().await;
+        fill
+    }
+
+    async fn forfeit(&self, key: &u64, token: Token) -> Result<(), CacheError> {
+        self.fail_if_cut()?;
+        self.cache.forfeit(key, token).await
+    }
+
+    async fn fence(&self, key: &u64, token: Token, ttl: Duration) -> Result<(), CacheError> {
+        self.fences.fetch_add(1, Ordering::SeqCst);
+        self.fail_if(&self.loses_fences)?;
+        let fence = self.cache.fence(key, token, ttl).await;
+        let pause = self.next_fence_takes.lock().unwrap().take();
+        sleep(pause.unwrap_or_default()).await;
+        fence
+    }
+
+    async fn release(&self, key: &u64, token: Token) -> Result<(), CacheError> {
+        self.fail_if(&self.loses_releases)?;
+        self.is_foreign.store(false, Ordering::SeqCst);
+        self.cache.release(key, token).await
+    }
+
+    async fn probe(&self) -> Result<(), CacheError> {
+        self.fail_if_cut()
+    }
+}

@@ -1,0 +1,215 @@
+//! The invocation payload: a request and its response as JSON, inside a `POST /{function name}`.
+//!
+//! Here the host accepts only a 2xx, so a response of any status is sent inside a 200, together with
+//! the log lines that were written for it.
+
+use std::collections::HashMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use warp::http::{HeaderMap, Method, StatusCode, Uri};
+
+use crate::body::{self, BodyError, read_body};
+use crate::router::{Request, dispatch};
+use crate::{Function, Handler, Invocation, Refusal, Response};
+
+/// The largest payload that is read, in bytes: far more than the body that an API of small JSON
+/// objects accepts, so that usually the API refuses a body that is too large.
+const LARGEST_PAYLOAD: usize = 1024 * 1024;
+
+/// The name of the trigger's binding in `function.json`.
+const TRIGGER: &str = "req";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Payload {
+    data: HashMap<String, HttpRequest>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HttpRequest {
+    url: String,
+    method: String,
+    #[serde(default)]
+    headers: HashMap<String, Vec<String>>,
+    #[serde(default)]
+    params: HashMap<String, String>,
+    #[serde(default, deserialize_with = "body_text")]
+    body: Option<String>,
+}
+
+/// A body is text. If a host sends a JSON body as JSON, the text is that JSON.
+fn body_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        json => Some(json.to_string()),
+    })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    outputs: Outputs,
+    logs: Vec<String>,
+    return_value: Option<Value>,
+}
+
+/// The values of the output bindings by name: `res` is the `http` binding.
+#[derive(Serialize)]
+struct Outputs {
+    res: HttpResponse,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HttpResponse {
+    status_code: u16,
+    headers: HashMap<String, String>,
+    body: String,
+}
+
+/// Why a payload holds no request.
+enum BadPayload {
+    /// It is not a payload of the host, for this reason.
+    Malformed(String),
+    /// It is larger than [`LARGEST_PAYLOAD`], because the client's body is large.
+    TooLarge,
+}
+
+impl From<BodyError> for BadPayload {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => BadPayload::TooLarge,
+            BodyError::Incomplete | BodyError::TooSlow => {
+                BadPayload::Malformed("it is incomplete".to_owned())
+            }
+        }
+    }
+}
+
+/// Answers `POST /{function name}` by dispatching the request inside the payload.
+pub(crate) async fn answer<H: Handler>(
+    handler: H,
+    function: &Function,
+    request: Request,
+) -> Response {
+    let invocation = Invocation::collecting(&request.headers);
+    let received = request.received;
+    let payload = read_body(request.body, LARGEST_PAYLOAD).await.map_err(BadPayload::from);
+    match payload.and_then(|payload| unwrap(function, &payload)) {
+        Ok(Inner { method, path, query, headers, body }) => {
+            let is_head = method == Method::HEAD;
+            let body = body::ready(Ok(body));
+            let inner = Request { method, path, query, headers, body, received };
+            let response = dispatch(&handler, &invocation, inner).await;
+            wrap(response, is_head, &invocation).await
+        }
+        // The host's caller is to read this response, so it is sent as a function's is.
+        Err(BadPayload::TooLarge) => {
+            let refusal = Refusal::PayloadTooLarge { limit: LARGEST_PAYLOAD };
+            let response = invocation.scope(|| handler.refuse(&request.method, refusal));
+            wrap(response, false, &invocation).await
+        }
+        // Only a host posts payloads. It makes a 500 of this.
+        Err(BadPayload::Malformed(reason)) => {
+            let detail = format!("not an invocation payload: {reason}");
+            log::error!("{detail}");
+            json(StatusCode::BAD_REQUEST, &serde_json::json!({ "detail": detail }))
+        }
+    }
+}
+
+/// The request inside a payload.
+struct Inner {
+    method: Method,
+    path: String,
+    query: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+fn unwrap(function: &Function, payload: &[u8]) -> Result<Inner, BadPayload> {
+    let bad = BadPayload::Malformed;
+    let mut payload: Payload = serde_json::from_slice(payload).map_err(|error| {
+        // Not the error's own text, which may quote a header.
+        let (what, line, column) = (error.classify(), error.line(), error.column());
+        bad(format!("{what:?} error at line {line} column {column}"))
+    })?;
+    let inner = payload
+        .data
+        .remove(TRIGGER)
+        .ok_or_else(|| bad(format!("Data has no {TRIGGER}, the trigger's binding")))?;
+
+    let path = function
+        .path(|name| inner.params.get(name).cloned())
+        .ok_or_else(|| bad(format!("Params lacks one of {}", function.route)))?;
+    let uri = match inner.url.split_once('?') {
+        Some((_, query)) => format!("{path}?{query}"),
+        None => path,
+    };
+    let uri: Uri = uri.parse().map_err(|error| bad(format!("Url: {error}")))?;
+    let method = Method::from_bytes(inner.method.as_bytes());
+    let method = method.map_err(|error| bad(error.to_string()))?;
+
+    let mut headers = HeaderMap::new();
+    for (name, values) in &inner.headers {
+        // What the host could receive as a header can be set as one; anything else is left out.
+        if let (Ok(name), Ok(value)) =
+            (name.parse::<HeaderName>(), HeaderValue::from_str(&values.join(", ")))
+        {
+            headers.insert(name, value);
+        }
+    }
+    headers.remove(CONTENT_LENGTH); // of the body as the client sent it, not as it is here
+    let body = body(inner.body.unwrap_or_default(), &headers);
+    let query = uri.query().unwrap_or_default().to_owned();
+    Ok(Inner { method, path: uri.path().to_owned(), query, headers, body })
+}
+
+/// The body's bytes: the host sends a binary body as base64.
+fn body(text: String, headers: &HeaderMap) -> Bytes {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_binary = content_type.is_some_and(|content_type| {
+        let content_type = content_type.to_ascii_lowercase();
+        content_type.starts_with("application/octet-stream")
+            || content_type.starts_with("multipart/")
+    });
+    match is_binary.then(|| BASE64.decode(&text)) {
+        Some(Ok(bytes)) => bytes.into(),
+        _ => text.into(),
+    }
+}
+
+/// The answer to a payload: the response, and the log lines.
+async fn wrap(response: Response, is_head: bool, invocation: &Invocation) -> Response {
+    let (parts, body) = response.into_parts();
+    let body = match body.collect().await {
+        Ok(body) if !is_head => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+        _ => String::new(), // a body in memory cannot fail
+    };
+    let headers = parts.headers.keys().map(|name| {
+        let values = parts.headers.get_all(name).iter();
+        let values: Vec<_> =
+            values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        (name.to_string(), values.join(", "))
+    });
+    let (status_code, headers) = (parts.status.as_u16(), headers.collect());
+    let outputs = Outputs { res: HttpResponse { status_code, headers, body } };
+    json(StatusCode::OK, &Answer { outputs, logs: invocation.take_lines(), return_value: None })
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    // Text, numbers and maps with text as keys, which can always be written as JSON.
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

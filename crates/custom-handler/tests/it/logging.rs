@@ -1,0 +1,79 @@
+//! Log records on the streams of a process, and the levels that the host gives them.
+
+use std::collections::BTreeMap;
+
+use custom_handler::logging::Logging;
+use custom_handler::testing::{Level, Line, eventually, level, spawn};
+use tokio::process::Command;
+
+use crate::support::SOON;
+
+/// Set in the process that logs.
+const SPEAK: &str = "SPEAK";
+
+/// Not a test: the tests below start this test binary for it.
+#[test]
+fn speaker() {
+    if std::env::var(SPEAK).is_err() {
+        return;
+    }
+    Logging::new()
+        .default_filter("info,quiet=off")
+        .exclude(|record| record.target() == "secret" && record.level() > log::Level::Warn)
+        .exclude(|record| record.target() == "worse")
+        .start();
+    log::info!("said info\nwith a second line, and warned of nothing");
+    log::warn!("said a caution\r\nwith a second line");
+    log::error!("said an error, a Warning in name only\nwith a second line");
+    log::debug!("said debug");
+    log::error!(target: "quiet", "said what the filter drops");
+    log::info!(target: "secret", "said a password");
+    log::warn!(target: "secret", "said a secret's warning\nwith a second line");
+    log::error!(target: "worse", "said another password");
+    assert!(!log::log_enabled!(target: "secret", log::Level::Info));
+    let panicked = std::thread::spawn(|| panic!("said a panic\nthat WARNS\nof itself")).join();
+    assert!(panicked.is_err());
+}
+
+async fn spoken(rust_log: Option<&str>) -> Vec<Line> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "logging::speaker", "--nocapture"]);
+    let mut environment = BTreeMap::from([(SPEAK.to_owned(), "1".to_owned())]);
+    environment.extend(rust_log.map(|filter| ("RUST_LOG".to_owned(), filter.to_owned())));
+    let (mut child, lines) = spawn(command, &environment);
+    assert!(child.wait().await.unwrap().success(), "{lines:#?}");
+    let has = |text: &str| lines.lock().unwrap().iter().any(|(_, line)| line.contains(text));
+    // The last line of each stream.
+    eventually(SOON, "the last lines", async || has("said a panic") && has("test result")).await;
+    let lines = lines.lock().unwrap();
+    lines.iter().filter(|(_, line)| line.contains("said")).cloned().collect()
+}
+
+#[tokio::test]
+async fn each_record_is_one_line_at_its_level() {
+    let lines = spoken(None).await;
+    let level_of = |text: &str| {
+        let found: Vec<_> = lines.iter().filter(|(_, line)| line.contains(text)).collect();
+        assert_eq!(found.len(), 1, "{text}: {lines:#?}");
+        level(found[0])
+    };
+    assert_eq!(level_of("said info"), Level::Information);
+    assert_eq!(level_of("said a caution"), Level::Warning);
+    assert_eq!(level_of("said an error"), Level::Error);
+    assert_eq!(level_of("said a secret's warning"), Level::Warning);
+    assert_eq!(level_of("said a panic"), Level::Error);
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+    for (_, line) in &lines {
+        let rest =
+            if line.contains("panic") { "that W-ARNS\\nof itself" } else { "with a second line" };
+        assert!(line.contains(rest), "one record, one line: {line}");
+    }
+}
+
+#[tokio::test]
+async fn the_variable_replaces_the_filter_but_what_is_excluded_stays_out() {
+    let lines = spoken(Some("trace")).await;
+    let has = |text: &str| lines.iter().any(|(_, line)| line.contains(text));
+    assert!(has("said debug") && has("said what the filter drops"), "{lines:#?}");
+    assert!(!has("password"), "{lines:#?}");
+}

@@ -1,0 +1,72 @@
+//! A server's process.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// A process, killed by its id when it is dropped.
+pub struct Process(Child);
+
+impl Process {
+    /// Starts a server and waits until it accepts connections on `port`. If the program is missing,
+    /// the test fails with the command that installs it.
+    pub fn start(mut command: Command, port: u16, install: &str) -> Self {
+        let program = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let child = command.spawn().unwrap_or_else(|error| {
+            panic!("{program} does not start ({error}): install it with `{install}`")
+        });
+        Self(child).ready(port)
+    }
+
+    fn ready(mut self, port: u16) -> Self {
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if let Some(status) = self.0.try_wait().expect("its status") {
+                let mut output = String::new();
+                let _ = self.0.stdout.take().map(|mut out| out.read_to_string(&mut output));
+                panic!("the server ended with {status}: {output}");
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "the server does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // The output is read and discarded: a full pipe would block the server.
+        if let Some(mut out) = self.0.stdout.take() {
+            std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+        }
+        self
+    }
+
+    /// Sends a signal by its name, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status();
+        assert!(sent.expect("kill").success());
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(mut self) {
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A port that was free a moment ago. Each port is returned once: two servers on the same port would
+/// be mistaken for each other.
+pub fn free_port() -> u16 {
+    static RETURNED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        if RETURNED.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
+}

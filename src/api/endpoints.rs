@@ -1,0 +1,87 @@
+//! The endpoints, one function for each.
+
+use custom_handler::http::header::{IF_MATCH, IF_NONE_MATCH};
+use custom_handler::{Call, Response};
+
+use crate::store::Condition;
+use crate::users::{Name, User, UserDocument, UserId};
+
+use super::entity_tags::EntityTags;
+use super::error::ApiError;
+use super::reply::{self, Source};
+use super::request::parse_name;
+use super::{Api, Endpoint};
+
+/// Creates a user, with the given name or a random one.
+pub(super) async fn users_create(api: Api, call: Call<Endpoint>) -> Result<Response, ApiError> {
+    let name = parse_name(&call.headers, &call.body?)?.unwrap_or_else(Name::random);
+    let user = User { id: UserId::random(), name };
+    let created = api.users().create(&user).await;
+    let (etag, timing) = created.map_err(|error| ApiError::from_write(error, user.id))?;
+    Ok(reply::with_timing(reply::created(user, &etag), timing))
+}
+
+/// Returns a user, and where it came from.
+pub(super) async fn users_get(api: Api, call: Call<Endpoint>) -> Result<Response, ApiError> {
+    let id = user_id(&call)?;
+    let read = api.users().get(id).await?;
+    let source = Source::new(read.source, api.users().cache_kind());
+    let mut response = match &read.value {
+        None => no_such_user(&call).into_response(),
+        Some(user) => match EntityTags::read(&call.headers, IF_NONE_MATCH) {
+            Some(tags) if tags.match_weakly(&user.etag) => reply::not_modified(&user.etag),
+            _ => reply::found(user, source),
+        },
+    };
+    response.extensions_mut().insert(source);
+    Ok(reply::with_timing(reply::with_cache_status(response, read.source), read.timing))
+}
+
+/// Renames a user.
+pub(super) async fn users_update(api: Api, call: Call<Endpoint>) -> Result<Response, ApiError> {
+    let body = call.body.as_ref().map_err(|error| *error)?;
+    let name = parse_name(&call.headers, body)?.ok_or_else(|| {
+        ApiError::BadRequest("name is missing: send {\"name\":\"Ada Lovelace\"}".to_owned())
+    })?;
+    let user = User { id: user_id(&call)?, name };
+    let updated = api.users().update(&user, &condition(&call)).await;
+    let updated = updated.map_err(|error| ApiError::from_write(error, given_id(&call)))?;
+    let response = reply::updated(&UserDocument::from(user), &updated.value);
+    Ok(reply::with_timing(response, updated.timing))
+}
+
+/// Deletes a user.
+pub(super) async fn users_delete(api: Api, call: Call<Endpoint>) -> Result<Response, ApiError> {
+    let deleted = api.users().delete(user_id(&call)?, &condition(&call)).await;
+    let deleted = deleted.map_err(|error| ApiError::from_write(error, given_id(&call)))?;
+    Ok(reply::with_timing(reply::deleted(), deleted.timing))
+}
+
+/// Reports whether the cache and the store work, by trying them.
+pub(super) async fn health(api: Api) -> Result<Response, ApiError> {
+    Ok(reply::health(&api.0.probes.health(api.users()).await))
+}
+
+/// Reports that the handler is running, regardless of the cache and the store.
+pub(super) async fn live() -> Result<Response, ApiError> {
+    Ok(reply::alive())
+}
+
+/// The id as the path has it.
+fn given_id(call: &Call<Endpoint>) -> &str {
+    call.params.get("id")
+}
+
+/// The user that the path names. A text that is not a ULID cannot be an id, and neither the cache
+/// nor the store is asked about it.
+fn user_id(call: &Call<Endpoint>) -> Result<UserId, ApiError> {
+    given_id(call).parse().map_err(|_| no_such_user(call))
+}
+
+fn no_such_user(call: &Call<Endpoint>) -> ApiError {
+    ApiError::NoSuchUser(given_id(call).to_owned())
+}
+
+fn condition(call: &Call<Endpoint>) -> Condition {
+    EntityTags::read(&call.headers, IF_MATCH).map_or(Condition::Exists, EntityTags::into_condition)
+}

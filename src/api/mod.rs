@@ -1,0 +1,157 @@
+//! The HTTP API: its endpoints, and what they read from requests and write to responses.
+
+mod endpoints;
+mod entity_tags;
+mod error;
+mod health;
+mod reply;
+mod request;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use custom_handler::http::Method;
+use custom_handler::{Call, Function, Handler, Refusal, Response};
+
+use crate::repository::Repository;
+
+use self::error::ApiError;
+use self::health::Probes;
+use self::reply::Source;
+use self::request::MAX_BODY_LENGTH;
+
+/// An endpoint: the function as the host knows it, and what answers its calls.
+pub struct Endpoint {
+    /// The name of its folder, its route and its methods.
+    pub function: Function,
+    answer: fn(Api, Call<Endpoint>) -> Answer,
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response, ApiError>> + Send>>;
+
+impl AsRef<Function> for Endpoint {
+    fn as_ref(&self) -> &Function {
+        &self.function
+    }
+}
+
+/// The endpoints. Each has a folder of its function's name, with a `function.json` in it.
+pub static ENDPOINTS: [Endpoint; 6] = [
+    Endpoint {
+        function: Function {
+            name: "users-get",
+            route: "api/users/{id}",
+            methods: &[Method::GET, Method::HEAD],
+            body_limit: 0,
+        },
+        answer: |api, call| Box::pin(endpoints::users_get(api, call)),
+    },
+    Endpoint {
+        function: Function {
+            name: "users-create",
+            route: "api/users",
+            methods: &[Method::POST],
+            body_limit: MAX_BODY_LENGTH,
+        },
+        answer: |api, call| Box::pin(endpoints::users_create(api, call)),
+    },
+    Endpoint {
+        function: Function {
+            name: "users-update",
+            route: "api/users/{id}",
+            methods: &[Method::PATCH],
+            body_limit: MAX_BODY_LENGTH,
+        },
+        answer: |api, call| Box::pin(endpoints::users_update(api, call)),
+    },
+    Endpoint {
+        function: Function {
+            name: "users-delete",
+            route: "api/users/{id}",
+            methods: &[Method::DELETE],
+            body_limit: 0,
+        },
+        answer: |api, call| Box::pin(endpoints::users_delete(api, call)),
+    },
+    Endpoint {
+        function: Function {
+            name: "health",
+            route: "api/health",
+            methods: &[Method::GET],
+            body_limit: 0,
+        },
+        answer: |api, _| Box::pin(endpoints::health(api)),
+    },
+    Endpoint {
+        function: Function {
+            name: "live",
+            route: "api/live",
+            methods: &[Method::GET],
+            body_limit: 0,
+        },
+        answer: |_, _| Box::pin(endpoints::live()),
+    },
+];
+
+/// The log target of the line for each request, so that it can be switched off on its own.
+const REQUEST_LOG: &str = "request";
+
+/// The API over a repository of users. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+struct Parts {
+    users: Repository,
+    probes: Probes,
+}
+
+impl Api {
+    /// The API over these users.
+    pub fn new(users: Repository) -> Self {
+        Self(Arc::new(Parts { users, probes: Probes::default() }))
+    }
+
+    fn users(&self) -> &Repository {
+        &self.0.users
+    }
+}
+
+impl Handler for Api {
+    type Endpoint = Endpoint;
+
+    fn endpoints(&self) -> &'static [Endpoint] {
+        &ENDPOINTS
+    }
+
+    async fn call(&self, call: Call<Endpoint>) -> Response {
+        let (endpoint, method, received) = (call.endpoint, call.method.clone(), call.received);
+        let answer = (endpoint.answer)(self.clone(), call).await;
+        let response = answer.unwrap_or_else(ApiError::into_response);
+        log_request(&method, endpoint.function.route, &response, received);
+        response
+    }
+
+    fn refuse(&self, method: &Method, refusal: Refusal) -> Response {
+        let received = Instant::now();
+        let response = ApiError::from(refusal).into_response();
+        log_request(method, "-", &response, received);
+        response
+    }
+
+    fn ready(&self) -> Response {
+        reply::alive()
+    }
+}
+
+/// One line for each request. It has the route instead of the path, because a path contains an id,
+/// which is personal data.
+fn log_request(method: &Method, route: &str, response: &Response, received: Instant) {
+    let source = response.extensions().get::<Source>().map_or("-", |source| source.as_str());
+    log::info!(
+        target: REQUEST_LOG,
+        "{method} /{route} {} source={source} ms={:.3}",
+        response.status().as_u16(),
+        received.elapsed().as_secs_f64() * 1000.0
+    );
+}

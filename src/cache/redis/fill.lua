@@ -1,7 +1,0 @@
--- If this lease is still there, replaces it with the entry. Answers whether it did.
--- KEYS[1] the slot; ARGV[1] the lease, ARGV[2] the entry, ARGV[3] its time to live in milliseconds
-if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then
-  return 0
-end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return 1

@@ -1,6 +1,0 @@
--- If this lease is still there, removes it.
--- KEYS[1] the slot; ARGV[1] the lease
-if redis.pcall('GET', KEYS[1]) == ARGV[1] then
-  redis.call('DEL', KEYS[1])
-end
-return 1

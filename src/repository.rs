@@ -1,0 +1,109 @@
+//! Users in the store, read and changed through the cache.
+//!
+//! This is where the pattern is applied: every read goes through [`CacheAside::get`], and every
+//! change through [`CacheAside::write`]. Neither the cache nor the store is accessible from outside,
+//! so that no change can bypass it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use cache_aside::{CacheAside, CacheError, Policy, Read, Timing, Written};
+
+use crate::cache::{CacheKind, CachedUser, UserCache};
+use crate::store::{Condition, ETag, LoadError, Store, StoreKind, WriteError};
+use crate::users::{User, UserDocument, UserId};
+
+/// The users.
+pub struct Repository {
+    cached: CacheAside<UserId, CachedUser, LoadError, UserCache>,
+    cache_kind: CacheKind,
+    store: Arc<dyn Store>,
+}
+
+impl Repository {
+    /// The users in this store, behind this cache.
+    pub fn new(cache: UserCache, store: Arc<dyn Store>, policy: Policy) -> Self {
+        Self { cache_kind: cache.kind(), cached: CacheAside::new(cache, policy), store }
+    }
+
+    /// Reads a user.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn get(&self, id: UserId) -> Result<Read<CachedUser>, LoadError> {
+        self.cached.get(&id, || self.load(id)).await
+    }
+
+    async fn load(&self, id: UserId) -> Result<Option<CachedUser>, LoadError> {
+        let user = self.store.load(id).await?;
+        Ok(user.map(|user| user.map(UserDocument::from)))
+    }
+
+    /// Adds a user with an id that is new and random. The cache is not involved: nobody can have
+    /// asked for that id before.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn create(&self, user: &User) -> Result<(ETag, Timing), WriteError> {
+        let start = Instant::now();
+        let etag = self.store.insert(user).await?;
+        let mut timing = Timing::default();
+        timing.store = Some(start.elapsed());
+        Ok((etag, timing))
+    }
+
+    /// Changes a user that exists.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn update(
+        &self,
+        user: &User,
+        condition: &Condition,
+    ) -> Result<Written<ETag>, WriteError> {
+        self.cached.write(&user.id, || self.store.update(user, condition)).await
+    }
+
+    /// Removes a user that exists.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn delete(
+        &self,
+        id: UserId,
+        condition: &Condition,
+    ) -> Result<Written<()>, WriteError> {
+        self.cached.write(&id, || self.store.delete(id, condition)).await
+    }
+
+    /// Which cache it is.
+    pub fn cache_kind(&self) -> CacheKind {
+        self.cache_kind
+    }
+
+    /// Asks the cache whether it works.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn probe_cache(&self) -> Result<(), CacheError> {
+        self.cached.probe().await
+    }
+
+    /// Which store it is.
+    pub fn store_kind(&self) -> StoreKind {
+        self.store.kind()
+    }
+
+    /// What [`Self::probe_store`] does, for the health report.
+    pub fn store_probe_description(&self) -> &'static str {
+        self.store.probe_description()
+    }
+
+    /// Asks the store whether it works.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn probe_store(&self) -> Result<(), LoadError> {
+        self.store.probe().await
+    }
+}

@@ -1,0 +1,193 @@
+//! The deployment files and the handler agree.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::host::{FunctionApp, Host, Mode, repository};
+use cache_aside_handler::api::ENDPOINTS;
+use cache_aside_handler::settings::{Settings, VARIABLES};
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(repository().join(path)).unwrap_or_else(|_| panic!("{path} is missing"))
+}
+
+/// `NAME=value` lines.
+fn environment(path: &str) -> BTreeMap<String, String> {
+    read(path)
+        .lines()
+        .map(|line| line.split_once('=').unwrap_or_else(|| panic!("{path}: {line}")))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// The environment that the Dockerfile sets.
+fn image_environment() -> BTreeMap<String, String> {
+    let dockerfile = read("Dockerfile");
+    let env = dockerfile.split("\nENV ").nth(1).expect("an ENV instruction");
+    let mut environment = BTreeMap::new();
+    for line in env.lines() {
+        let pair = line.trim().trim_end_matches('\\').trim();
+        let (name, value) = pair.split_once('=').unwrap_or_else(|| panic!("ENV {pair}"));
+        environment.insert(name.to_owned(), value.to_owned());
+        if !line.ends_with('\\') {
+            break;
+        }
+    }
+    environment
+}
+
+/// Checks that the handler accepts these settings, and that each is one of its own or of the host's.
+fn settings(environment: &BTreeMap<String, String>) -> Settings {
+    for name in environment.keys() {
+        let of_handler = VARIABLES.iter().any(|variable| variable.name == name);
+        let of_host = ["AzureWebJobs", "AzureFunctionsJobHost__", "FUNCTIONS_", "ASPNETCORE_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
+        assert!(of_handler || of_host, "{name} is not a setting of the handler or of the host");
+    }
+    let value = |name: &str| environment.get(name).cloned();
+    Settings::read(&value, environment.keys().cloned()).expect("valid settings")
+}
+
+#[test]
+fn the_settings_of_the_overlays_are_valid() {
+    for (overlay, is_passwordless) in [("k3s", false), ("azure", true)] {
+        let mut all = image_environment();
+        all.extend(environment("kustomize/base/settings.env"));
+        all.extend(environment(&format!("kustomize/overlays/{overlay}/settings.env")));
+        let settings = settings(&all);
+        assert!(settings.table.is_some(), "{overlay} has no table");
+        let redis = settings.redis.expect("a Redis");
+        assert_eq!(redis.identity.is_some(), is_passwordless, "{overlay}");
+        assert_eq!(settings.warnings, [] as [&str; 0]);
+    }
+}
+
+#[test]
+fn the_settings_of_compose_are_valid() {
+    let compose = read("compose.yaml");
+    let block = compose.split("environment:\n").nth(1).expect("an environment");
+    let mut all = image_environment();
+    for line in block.lines().take_while(|line| line.starts_with("      ")) {
+        let (name, value) = line.trim().split_once(": ").expect("NAME: value");
+        all.insert(name.to_owned(), value.to_owned());
+    }
+    let settings = settings(&all);
+    assert!(settings.table.is_some() && settings.redis.is_some());
+    assert!(compose.contains(":7071:8080\""), "the port of func start, on the image's");
+}
+
+#[test]
+fn the_settings_of_the_bicep_are_known() {
+    let bicep = read("infra/app.bicep");
+    let block = bicep.split("name: 'appsettings'").nth(1).expect("app settings");
+    let names: Vec<_> = block
+        .lines()
+        .skip(2)
+        .map_while(|line| line.trim().split_once(": ").map(|(name, _)| name))
+        .collect();
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        let of_handler = VARIABLES.iter().any(|variable| variable.name == name);
+        let of_host =
+            name.starts_with("AzureWebJobsStorage__") || name.starts_with("APPLICATIONINSIGHTS_");
+        assert!(of_handler || of_host, "{name} is not a setting of the handler or of the host");
+    }
+    assert!(bicep.contains("clusteringPolicy: 'EnterpriseCluster'"), "one REDIS_URL, no cluster");
+}
+
+#[test]
+fn ports_and_paths_are_the_same_everywhere() {
+    let image = image_environment();
+    assert_eq!(image["ASPNETCORE_URLS"], "http://+:8080");
+    assert_eq!(image["AzureWebJobsScriptRoot"], "/home/site/wwwroot");
+    let (dockerfile, deployment) = (read("Dockerfile"), read("kustomize/base/deployment.yaml"));
+    assert!(
+        dockerfile.contains("\nEXPOSE 8080\n") && dockerfile.contains("/dev/tcp/127.0.0.1/8080")
+    );
+    assert!(deployment.contains("containerPort: 8080"));
+    assert_eq!(deployment.matches("path: /api/live").count(), 3, "start-up, readiness, liveness");
+    assert_eq!(
+        deployment.matches("path: ").count(),
+        3,
+        "none of them depends on Redis or the table"
+    );
+    assert!(ENDPOINTS.iter().any(|endpoint| endpoint.function.route == "api/live"));
+    assert!(dockerfile.contains("GET /api/live "));
+    for writable in ["/tmp", "/azure-functions-host/Secrets"] {
+        assert!(deployment.contains(&format!("mountPath: {writable}\n")));
+        assert!(read("compose.yaml").contains(&format!("- {writable}")));
+    }
+    let (user, group) = ("runAsUser: 10001", "runAsGroup: 10001");
+    assert!(
+        dockerfile.contains("USER 10001:10001")
+            && deployment.contains(user)
+            && deployment.contains(group)
+    );
+    // One version, in the crate and in the images' names.
+    for overlay in ["k3s", "azure"] {
+        let kustomization = read(&format!("kustomize/overlays/{overlay}/kustomization.yaml"));
+        assert!(kustomization.contains(&format!("newTag: {}\n", env!("CARGO_PKG_VERSION"))));
+    }
+}
+
+#[test]
+fn the_host_finds_the_binary_by_its_name() {
+    let app = FunctionApp::read(repository());
+    let executable = app.host["customHandler"]["description"]["defaultExecutablePath"].as_str();
+    assert_eq!(executable, Some("handler"));
+    assert!(read("Dockerfile").contains("COPY --from=binary /handler /home/site/wwwroot/\n"));
+}
+
+/// Not even Azurite's published key.
+#[test]
+fn there_is_no_key_in_the_repository() {
+    let listed = Command::new("git").arg("ls-files").current_dir(repository()).output().unwrap();
+    let files = String::from_utf8(listed.stdout).unwrap();
+    assert!(files.lines().count() > 50);
+    let mark = ["Account", "Key="].concat();
+    for file in files
+        .lines()
+        .filter(|file| !["src/", "crates/", "tests/"].iter().any(|code| file.starts_with(code)))
+    {
+        let Ok(text) = std::fs::read_to_string(repository().join(file)) else { continue };
+        assert!(!text.contains(&mark), "{file} has a key");
+        assert!(!text.contains("Eby8vdM02xNOcqFl"), "{file} has Azurite's key");
+        if !file.starts_with("scripts/") {
+            assert!(!text.contains(":latest"), "{file} names no version");
+        }
+    }
+}
+
+/// The content of the image, without an engine to build it: copied by the Dockerfile's own lines, and
+/// started by the host with the image's environment.
+#[tokio::test]
+async fn the_content_of_the_image_runs_behind_the_host() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let laid_out: PathBuf = folder.path().join("wwwroot");
+    let done = Command::new(repository().join("scripts/layout.sh"))
+        .arg(&laid_out)
+        .arg(env!("CARGO_BIN_EXE_handler"))
+        .status()
+        .unwrap();
+    assert!(done.success());
+    let mut names: Vec<_> = std::fs::read_dir(&laid_out)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let mut expected: Vec<_> =
+        ENDPOINTS.iter().map(|endpoint| endpoint.function.name.to_owned()).collect();
+    expected.extend(["handler".to_owned(), "host.json".to_owned()]);
+    expected.sort();
+    assert_eq!(names, expected, "nothing else");
+
+    for mode in [Mode::Proxy, Mode::Payload] {
+        let mut environment: Vec<_> = image_environment().into_iter().collect();
+        environment.extend(mode.settings());
+        let host = Host::start_in(&laid_out, environment).await;
+        let path = host.client.create("Ann").await;
+        assert_eq!(host.client.get(&path).await.name(), "Ann");
+    }
+}

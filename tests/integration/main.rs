@@ -1,0 +1,19 @@
+//! The handler as a whole, on real Redis and Azurite servers, behind the stand-in for the Functions
+//! host, and as a process.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that cannot go on fails
+#![allow(unreachable_pub)] // a test binary exports nothing
+
+mod support;
+
+mod api;
+mod bad_input;
+mod deployment;
+mod host;
+mod identity;
+mod outages;
+mod previous_version;
+mod process;
+mod settings;
+mod store_contract;
+mod table;
