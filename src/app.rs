@@ -21,7 +21,7 @@ pub struct App {
 /// Why the application does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// For example, the port is in use.
+    /// The address cannot be bound, for example because the port is in use.
     #[error(
         "cannot listen on {0}: {1}; choose another FUNCTIONS_CUSTOMHANDLER_PORT or HANDLER_ADDRESS"
     )]
@@ -32,7 +32,7 @@ pub enum BuildError {
 }
 
 impl App {
-    /// Listens, and connects later: nothing here waits for Redis or for the table.
+    /// Binds the listener. Redis and the table are connected in the background.
     ///
     /// # Errors
     /// See [`BuildError`].
@@ -47,7 +47,7 @@ impl App {
     /// The address it listens on, with the actual port if the setting was 0.
     ///
     /// # Errors
-    /// The operating system does not tell.
+    /// The operating system cannot report the address.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -70,7 +70,7 @@ fn cache(settings: &Settings) -> Result<UserCache, BuildError> {
 fn store(settings: &Settings) -> Arc<dyn Store> {
     let Some(access) = settings.table.clone() else {
         log::info!(
-            "USERS_TABLE_CONNECTION is not set: users are kept in this process and end with it"
+            "USERS_TABLE_CONNECTION is not set: users are stored in this process and lost when it ends"
         );
         return Arc::new(MemoryStore::default());
     };
@@ -80,8 +80,8 @@ fn store(settings: &Settings) -> Arc<dyn Store> {
     let first = Arc::clone(&store);
     tokio::spawn(async move {
         match first.probe().await {
-            Ok(()) => log::info!("the table answers"),
-            Err(error) => log::warn!("the table does not answer yet: {error}"),
+            Ok(()) => log::info!("connected to the table"),
+            Err(error) => log::warn!("cannot reach the table yet: {error}"),
         }
     });
     store

@@ -1,4 +1,4 @@
-//! The cache of users: Redis, or the in-process cache of the embedded default.
+//! The cache of users: Redis, or a cache inside this process if no Redis is configured.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,17 +1,51 @@
-//! The handler's process: it reads the settings, starts the application, and serves until a signal
-//! stops it.
+//! The handler's process: it reads the command line and the settings, starts the application, and
+//! serves until a signal stops it.
 
 use std::process::ExitCode;
 
 use cache_aside_handler::app::App;
+use cache_aside_handler::command_line::{self, Command};
 use cache_aside_handler::settings::Settings;
 use cache_aside_handler::telemetry;
 
+/// The exit code for an invalid command line, as shells use it.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match Command::parse(std::env::args().skip(1)) {
+        Ok(Command::Help) => print(&command_line::help()),
+        Ok(Command::Version) => print(&format!("{}\n", command_line::version())),
+        Ok(Command::Check) => check(),
+        Ok(Command::Serve) => serve(),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// Prints to stdout. A reader that has gone away, such as `head`, is not an error.
+fn print(text: &str) -> ExitCode {
+    use std::io::Write as _;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn check() -> ExitCode {
+    match Settings::from_env() {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn serve() -> ExitCode {
     telemetry::start();
-    match serve().await {
-        Ok(()) => ExitCode::SUCCESS,
+    match run().await {
+        Ok(code) => code,
         Err(error) => {
             log::error!("{error}");
             ExitCode::FAILURE
@@ -19,13 +53,13 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+async fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let settings = Settings::from_env()?;
     for warning in &settings.warnings {
         log::warn!("{warning}");
     }
     let app = App::build(&settings).await?;
-    log::info!("listening on http://{}", app.address()?);
+    log::info!("{} listening on http://{}", command_line::version(), app.address()?);
 
     // The Functions host stops its worker with SIGKILL: nothing may depend on what follows a signal.
     let signal = custom_handler::stop_signal()?;
@@ -34,5 +68,5 @@ async fn serve() -> Result<(), Box<dyn std::error::Error>> {
         log::info!("stopping: finishing the requests in progress");
     })
     .await;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

@@ -81,10 +81,10 @@ impl Repository {
         self.cache_kind
     }
 
-    /// Asks the cache whether it works.
+    /// Checks whether the cache works.
     ///
     /// # Errors
-    /// It does not.
+    /// It does not work.
     pub async fn probe_cache(&self) -> Result<(), CacheError> {
         self.cached.probe().await
     }
@@ -99,10 +99,10 @@ impl Repository {
         self.store.probe_description()
     }
 
-    /// Asks the store whether it works.
+    /// Checks whether the store works.
     ///
     /// # Errors
-    /// It does not.
+    /// It does not work.
     pub async fn probe_store(&self) -> Result<(), LoadError> {
         self.store.probe().await
     }

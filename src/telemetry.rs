@@ -7,12 +7,12 @@ use log::{Level, Metadata};
 /// close their connections, and are left out.
 pub const DEFAULT_FILTER: &str = "info,warp=off";
 
-/// Logs from now on, filtered by `RUST_LOG`. A panic is logged as an error.
+/// Starts logging, filtered by `RUST_LOG`. A panic is logged as an error.
 pub fn start() {
     Logging::new().default_filter(DEFAULT_FILTER).exclude(may_hold_a_secret).start();
 }
 
-/// Below its warnings, the Azure SDK logs whole requests, with the signature in the URL and the user
+/// At levels below `warn`, the Azure SDK logs whole requests, with the signature in the URL and the user
 /// in the body.
 fn may_hold_a_secret(record: &Metadata) -> bool {
     let target = record.target();

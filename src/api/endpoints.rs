@@ -67,13 +67,13 @@ pub(super) async fn live() -> Result<Response, ApiError> {
     Ok(reply::alive())
 }
 
-/// The id as the path has it.
+/// The id as written in the path.
 fn given_id(call: &Call<Endpoint>) -> &str {
     call.params.get("id")
 }
 
-/// The user that the path names. A text that is not a ULID cannot be an id, and neither the cache
-/// nor the store is asked about it.
+/// The id in the path. Text that is not a ULID cannot be an id, so neither the cache nor the store
+/// is asked.
 fn user_id(call: &Call<Endpoint>) -> Result<UserId, ApiError> {
     given_id(call).parse().map_err(|_| no_such_user(call))
 }

@@ -1,5 +1,5 @@
-//! Every error that the API can return, and its response. Status codes of errors are chosen here and
-//! nowhere else.
+//! Every error that the API can return, and its response. Status codes of errors are chosen here
+//! and nowhere else, except that of the health report.
 
 use custom_handler::http::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use custom_handler::http::{Method, StatusCode};
@@ -26,7 +26,7 @@ pub(super) enum ApiError {
     RequestTimeout,
     /// The body is larger than this number of bytes.
     PayloadTooLarge(usize),
-    /// The body is not JSON.
+    /// The `Content-Type` is not JSON.
     UnsupportedMediaType,
     /// `If-Match` does not name the current version.
     PreconditionFailed,
@@ -54,7 +54,7 @@ impl From<Refusal> for ApiError {
             Refusal::NoSuchPath => ApiError::NoSuchPath,
             Refusal::MethodNotAllowed(methods) => ApiError::MethodNotAllowed(methods),
             Refusal::PayloadTooLarge { limit } => ApiError::PayloadTooLarge(limit),
-            _ => ApiError::Internal("the handler failed; its log says how"),
+            _ => ApiError::Internal("internal error: see the handler's log"),
         }
     }
 }
@@ -77,12 +77,12 @@ impl ApiError {
         match error {
             WriteError::NotFound => ApiError::NoSuchUser(id.to_string()),
             WriteError::PreconditionFailed => ApiError::PreconditionFailed,
-            WriteError::Refused(_) => {
-                log::error!("the table refused a write: {error}");
+            WriteError::NotApplied(_) => {
+                log::error!("a write was not applied: {error}");
                 ApiError::Unavailable
             }
             WriteError::Unknown(_) => {
-                log::error!("a write to the table: {error}");
+                log::error!("a write may have been applied: {error}");
                 ApiError::OutcomeUnknown
             }
         }
@@ -108,7 +108,7 @@ impl ApiError {
             ApiError::NoSuchUser(_) => String::new(), // has a body of its own
             ApiError::NoSuchPath => "users are at /api/users and /api/users/{id}".to_owned(),
             ApiError::MethodNotAllowed(methods) => {
-                format!("this path takes {}", list(methods))
+                format!("this path accepts {}", list(methods))
             }
             ApiError::BadRequest(detail) => detail.clone(),
             ApiError::RequestTimeout => "send the body within ten seconds".to_owned(),
@@ -117,10 +117,10 @@ impl ApiError {
                 "send JSON, with Content-Type: application/json".to_owned()
             }
             ApiError::PreconditionFailed => {
-                "the user has changed, or If-Match is not an entity tag: read it again and send the ETag as it is".to_owned()
+                "the user has changed, or If-Match is not an entity tag: read it again and send its ETag unchanged".to_owned()
             }
             ApiError::Unavailable => {
-                "the table cannot be reached and nothing was changed: try again".to_owned()
+                "the table is unavailable and nothing was changed: try again".to_owned()
             }
             ApiError::OutcomeUnknown => {
                 "the table did not answer in time and the change may have been applied: read before trying again".to_owned()

@@ -65,7 +65,7 @@ impl Health {
         Self { status, cache, store }
     }
 
-    /// Whether requests can be served: they can without the cache, but not without the store.
+    /// Whether all requests can be served: they can without the cache, but not without the store.
     pub(super) fn can_serve(&self) -> bool {
         self.status != Status::Unhealthy
     }
@@ -90,7 +90,7 @@ impl<Kind: std::fmt::Debug> Part<Kind> {
     }
 }
 
-/// Probes both parts, once at a time, and reuses the report for a moment.
+/// Probes both parts, one probe at a time, and reuses the report for a moment.
 #[derive(Default)]
 pub(super) struct Probes {
     // An async mutex: a client that asks during a probe waits for its result.

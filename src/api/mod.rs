@@ -97,6 +97,9 @@ pub static ENDPOINTS: [Endpoint; 6] = [
 /// The log target of the line for each request, so that it can be switched off on its own.
 const REQUEST_LOG: &str = "request";
 
+/// Stands for the route of a request that is for none.
+const NO_ROUTE: &str = "-";
+
 /// The API over a repository of users. Cheap to clone.
 #[derive(Clone)]
 pub struct Api(Arc<Parts>);
@@ -135,7 +138,7 @@ impl Handler for Api {
     fn refuse(&self, method: &Method, refusal: Refusal) -> Response {
         let received = Instant::now();
         let response = ApiError::from(refusal).into_response();
-        log_request(method, "-", &response, received);
+        log_request(method, NO_ROUTE, &response, received);
         response
     }
 
@@ -147,10 +150,11 @@ impl Handler for Api {
 /// One line for each request. It has the route instead of the path, because a path contains an id,
 /// which is personal data.
 fn log_request(method: &Method, route: &str, response: &Response, received: Instant) {
+    let slash = if route == NO_ROUTE { "" } else { "/" };
     let source = response.extensions().get::<Source>().map_or("-", |source| source.as_str());
     log::info!(
         target: REQUEST_LOG,
-        "{method} /{route} {} source={source} ms={:.3}",
+        "{method} {slash}{route} {} source={source} ms={:.3}",
         response.status().as_u16(),
         received.elapsed().as_secs_f64() * 1000.0
     );

@@ -1,4 +1,4 @@
-//! Successful responses, and the headers that describe how the cache behaved.
+//! Responses that are not errors, and the headers that describe how the cache behaved.
 
 use std::time::Duration;
 
@@ -22,14 +22,14 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// How long the parts took (W3C Server Timing). Browsers' developer tools display it.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Where a user came from, as the response's body and the request's log line say it.
+/// Where a user came from, as the response's body and the request's log line name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// The store.
     Table,
     /// Redis.
     Redis,
-    /// The in-process cache of the embedded default.
+    /// The in-process cache.
     InProcessCache,
     /// A copy in this process, while the store cannot be reached.
     StaleCopy,
@@ -48,7 +48,7 @@ impl Source {
         }
     }
 
-    /// The word for it. A stale copy differs from the in-process cache in its `Cache-Status`.
+    /// The name shown to clients. A stale copy is `memory` too; `Cache-Status` tells them apart.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Source::Table => "table",
@@ -58,8 +58,8 @@ impl Source {
     }
 }
 
-/// A response with a JSON body. Personal data must not be kept by shared caches; with an entity tag,
-/// asking again costs little.
+/// A response with a JSON body. It is `private`, because users are personal data, and `no-cache`,
+/// because revalidating with an entity tag is cheap.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     // The bodies are types of this module: text, numbers and lists, which JSON can always express.
     let body = serde_json::to_vec(body).unwrap_or_default();

@@ -43,11 +43,11 @@ pub(super) fn parse_name(headers: &HeaderMap, body: &[u8]) -> Result<Option<Name
         ));
     }
     let body: Body = serde_json::from_slice(body).map_err(|error| {
-        // A wrong type is the name's, because there is no other field.
+        // `name` is the only field, so a wrong type is the name's.
         let what = if error.is_data() && error.to_string().starts_with("invalid type") {
             "name must be a string"
         } else {
-            "the body must be JSON with no field but name"
+            "the body must be a JSON object whose only field is name"
         };
         bad_request(format!("{what}: {error}"))
     })?;

@@ -57,7 +57,7 @@ struct Inner {
 
 /// No token could be obtained; the message says what to check.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("no token: check that {check}: {cause}")]
+#[error("cannot obtain a token: {cause}; check that {check}")]
 pub struct NoToken {
     check: &'static str,
     cause: String,
@@ -110,7 +110,7 @@ impl Identity {
     fn no_token(&self, cause: String) -> NoToken {
         let check = match self.0.kind {
             CredentialKind::ManagedIdentity => {
-                "a managed identity is assigned here and the client id is that identity's"
+                "a managed identity is assigned to this app and its client id is configured"
             }
             CredentialKind::WorkloadIdentity => {
                 "the service account is federated with the identity and the pod has the label azure.workload.identity/use"

@@ -44,7 +44,7 @@ impl StreamingCredentialsProvider for RedisCredentials {
                 Err(error) => (Err(refused(error.to_string())), PAUSE),
             };
             if let Err(error) = &credentials {
-                log::error!("Redis: {error}");
+                log::error!("cannot log in to Redis: {error}");
             }
             Some((credentials, (identity, next.max(PAUSE))))
         }))

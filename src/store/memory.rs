@@ -1,4 +1,4 @@
-//! The in-process store of the embedded default. Its users end with the process.
+//! The in-process store, used if no table is configured. Users are lost when the process ends.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -57,7 +57,7 @@ impl Store for MemoryStore {
     async fn insert(&self, user: &User) -> Result<ETag, WriteError> {
         let mut rows = self.rows();
         if rows.by_id.contains_key(&user.id) {
-            return Err(WriteError::Refused("it exists".to_owned()));
+            return Err(WriteError::NotApplied("the user exists already".to_owned()));
         }
         Ok(rows.put(user))
     }

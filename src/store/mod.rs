@@ -1,4 +1,4 @@
-//! The store of users, which holds the truth: its interface, and its implementations on Azure Tables
+//! The store of users, which is the source of truth: its interface, and its implementations on Azure Tables
 //! and in this process.
 
 mod memory;
@@ -82,17 +82,17 @@ pub enum WriteError {
     #[error("the condition does not hold")]
     PreconditionFailed,
     /// The store refused the write, or it was never sent. Nothing was changed.
-    #[error("not applied: {0}")]
-    Refused(String),
+    #[error("{0}")]
+    NotApplied(String),
     /// The write may have been applied, or may still be.
-    #[error("outcome unknown: {0}")]
+    #[error("{0}")]
     Unknown(String),
 }
 
 impl cache_aside::WriteError for WriteError {
     fn outcome(&self) -> Outcome {
         match self {
-            WriteError::NotFound | WriteError::PreconditionFailed | WriteError::Refused(_) => {
+            WriteError::NotFound | WriteError::PreconditionFailed | WriteError::NotApplied(_) => {
                 Outcome::NotApplied
             }
             WriteError::Unknown(_) => Outcome::Unknown,
@@ -110,7 +110,7 @@ pub trait Store: Send + Sync {
     async fn load(&self, id: UserId) -> Result<Option<Versioned<User>>, LoadError>;
 
     /// Adds a user that does not exist. An attempt whose outcome is unknown may be repeated: if the
-    /// store then has this very user, it was added.
+    /// store then has exactly this user, it was added.
     async fn insert(&self, user: &User) -> Result<ETag, WriteError>;
 
     /// Changes a user that exists. Not repeated after an unknown outcome.
@@ -119,7 +119,7 @@ pub trait Store: Send + Sync {
     /// Removes a user that exists. Not repeated after an unknown outcome.
     async fn delete(&self, id: UserId, condition: &Condition) -> Result<(), WriteError>;
 
-    /// Asks the store whether it works.
+    /// Checks whether the store works.
     async fn probe(&self) -> Result<(), LoadError>;
 
     /// What [`Store::probe`] does, for the health report.

@@ -11,8 +11,7 @@ use super::{Name, User, UserId};
 /// ```
 ///
 /// The API returns users in this form, and they are cached in it. The field names are part of the
-/// API's contract; which columns the table has is the business of
-/// [`TableStore`](crate::store::TableStore) alone.
+/// API's contract; the table's columns are defined in `store/table/row.rs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserDocument {
     #[serde(rename = "PartitionKey")]

@@ -18,7 +18,7 @@ impl UserId {
     }
 }
 
-/// The text is not a ULID, so it is the id of no user.
+/// The text is not a ULID, so it cannot be a user's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a ULID")]
 pub struct NotAUlid;

@@ -1,7 +1,7 @@
-//! Users: what they are.
+//! Users: ids and names.
 //!
-//! A [`UserId`] and a [`Name`] are parsed where they enter the program; no function behind that sees
-//! an unchecked string.
+//! Input is parsed where it enters. Names read from the table are not checked: other programs may
+//! have written them.
 
 mod document;
 mod id;

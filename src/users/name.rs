@@ -20,7 +20,7 @@ pub enum InvalidName {
     #[error("name must be 1 to {MAX_NAME_LENGTH} characters")]
     Length,
     /// It contains a control character, such as a line break.
-    #[error("name must not have control characters")]
+    #[error("name must not contain control characters")]
     Control,
 }
 

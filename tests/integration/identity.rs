@@ -80,7 +80,7 @@ async fn a_token_that_the_table_refuses_is_a_clear_error() {
     let refused = handler.client.post("/api/users", "").await;
     assert_eq!(refused.status, 503);
     assert!(refused.text.contains("nothing was changed"), "{refused:?}");
-    let line = handler.line_with("the table refused a write").await;
+    let line = handler.line_with("a write was not applied").await;
     assert!(line.contains("40") && line.contains("Storage Table Data Contributor"), "{line}");
 }
 
@@ -90,7 +90,7 @@ async fn an_endpoint_without_a_token_is_reported_and_does_not_prevent_the_start(
     let handler = Handler::start(&azure.settings()).await;
     assert_eq!(handler.client.get("/api/live").await.status, 200);
     assert_eq!(handler.client.post("/api/users", "").await.status, 503);
-    let line = handler.line_with("the table refused a write").await;
+    let line = handler.line_with("a write was not applied").await;
     assert!(line.contains("check that a managed identity is assigned"), "{line}");
     // Once there is an identity, it is used.
     azure.endpoint.set(Behaviour::Tokens(HOUR));

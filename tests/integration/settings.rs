@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use cache_aside_handler::settings::{Settings, VARIABLES};
+use cache_aside_handler::settings::{IfUnset, Settings, VARIABLES, Variable};
 
 fn read(given: &[(&str, &str)]) -> Result<Settings, String> {
     let values: HashMap<_, _> = given.iter().copied().collect();
@@ -69,9 +69,9 @@ fn an_invalid_value_is_reported_with_what_is_allowed() {
         ("CACHE_TTL_JITTER", "10", "from 0% to 50%"),
         ("CACHE_TTL_JITTER", "51%", "from 0% to 50%"),
         ("CACHE_TTL_JITTER", "NaN%", "from 0% to 50%"),
-        ("CACHE_NEGATIVE_TTL", "11s", "from 0s to CACHE_TTL"),
-        ("CACHE_LEASE_TTL", "2m", "up to 60s"),
-        ("CACHE_FENCE_TTL", "6m", "up to 5m"),
+        ("CACHE_NEGATIVE_TTL", "11s", "at most CACHE_TTL"),
+        ("CACHE_LEASE_TTL", "2m", "from 100ms to 60s"),
+        ("CACHE_FENCE_TTL", "6m", "from 2s to 5m"),
         ("CACHE_STALE_GRACE", "25h", "from 0s to 24h"),
     ] {
         let error = read(&[(name, value)]).unwrap_err();
@@ -79,6 +79,8 @@ fn an_invalid_value_is_reported_with_what_is_allowed() {
         assert!(error.contains(allowed), "{error} does not say {allowed}");
         assert_eq!(error.lines().count(), 1);
     }
+    let error = read(&[("CACHE_TTL", "10")]).unwrap_err();
+    assert!(error.ends_with("it must be a duration from 100ms to 24h, such as 10s"), "{error}");
 }
 
 #[test]
@@ -144,7 +146,7 @@ fn an_identity_replaces_keys() {
         (
             vec![uri, ("USERS_TABLE_CONNECTION", "UseDevelopmentStorage=true")],
             uri.0,
-            "no USERS_TABLE_CONNECTION",
+            "together with USERS_TABLE_CONNECTION",
         ),
         (
             vec![uri, ("USERS_TABLE_CONNECTION__credential", "key")],
@@ -212,18 +214,20 @@ fn keys_differ_by_account_and_table() {
     assert_ne!(prefix(&[]), prefix(&[]), "each in-process store is a different table");
 }
 
+/// A row of the README's table.
+fn readme_row(variable: &Variable) -> String {
+    let default = match variable.default {
+        IfUnset::Value(value) => format!("`{value}`"),
+        IfUnset::Words(words) => words.to_owned(),
+    };
+    format!("| `{}` | {default} | {} | {} |", variable.name, variable.allowed, variable.meaning)
+}
+
+/// If it is not, replace the README's rows with those that this test prints.
 #[test]
 fn the_table_in_the_readme_is_the_one_in_the_code() {
+    let rows: Vec<_> = VARIABLES.iter().map(|variable| readme_row(variable)).collect();
+    let expected = rows.join("\n");
     let readme = include_str!("../../README.md");
-    let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `")).collect();
-    for variable in VARIABLES {
-        let row = rows.iter().find(|row| row.starts_with(&format!("| `{}` |", variable.name)));
-        let row = row.unwrap_or_else(|| panic!("{} is not in the README's table", variable.name));
-        if let Some(default) = variable.default {
-            assert!(
-                row.contains(&format!("| `{default}` |")),
-                "{row} has another default than {default}"
-            );
-        }
-    }
+    assert!(readme.contains(&expected), "the README's table of settings is not this:\n{expected}");
 }

@@ -75,7 +75,7 @@ async fn a_second_insert_of_an_id_is_refused_and_changes_nothing(store: impl Sto
     let ann = user("Ann");
     store.insert(&ann).await.unwrap();
     let second = store.insert(&renamed(&ann, "Bea")).await;
-    assert!(matches!(second, Err(WriteError::Refused(_))), "{second:?}");
+    assert!(matches!(second, Err(WriteError::NotApplied(_))), "{second:?}");
     assert_eq!(store.load(ann.id).await.unwrap().unwrap().value, ann);
 }
 
@@ -160,7 +160,7 @@ async fn a_table_that_cannot_be_reached_is_unavailable_and_refuses_writes() {
     assert!(matches!(store.load(ann.id).await, Err(LoadError::Unavailable(_))));
     assert!(matches!(store.probe().await, Err(LoadError::Unavailable(_))));
     // No connection was made, so it is certain that nothing was changed.
-    assert!(matches!(store.insert(&ann).await, Err(WriteError::Refused(_))));
+    assert!(matches!(store.insert(&ann).await, Err(WriteError::NotApplied(_))));
     let update = store.update(&ann, &Condition::Exists).await;
-    assert!(matches!(update, Err(WriteError::Refused(_))), "{update:?}");
+    assert!(matches!(update, Err(WriteError::NotApplied(_))), "{update:?}");
 }

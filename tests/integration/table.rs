@@ -165,7 +165,7 @@ async fn a_missing_table_is_created_and_does_not_count_as_a_missing_user() {
         }
     });
     let other = "/api/users/01KB584F3Y9AF31621Q7N62Q67";
-    assert_unavailable(&setup.client.get(other).await, "cannot be reached");
+    assert_unavailable(&setup.client.get(other).await, "is unavailable");
     setup.proxy.decide(|_| Fate::Pass);
     setup.client.create("Bea").await;
     let row =
@@ -290,7 +290,7 @@ async fn a_404_of_another_server_does_not_count_as_a_missing_user() {
     let setup = Setup::start(&[]).await;
     let path = setup.client.create("Ann").await;
     setup.proxy.decide(|call| if call.is_read() { Fate::Answer(404, "") } else { Fate::Pass });
-    assert_unavailable(&setup.client.get(&path).await, "cannot be reached");
+    assert_unavailable(&setup.client.get(&path).await, "is unavailable");
     setup.proxy.decide(|_| Fate::Pass);
     assert_eq!(setup.client.get(&path).await.name(), "Ann");
 }

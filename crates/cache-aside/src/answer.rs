@@ -48,7 +48,7 @@ pub enum Source {
 pub enum Because {
     /// Nothing was cached.
     NotCached,
-    /// Another reader held a lease for longer than this one would wait.
+    /// Another reader held a lease for longer than this one waits.
     Leased,
     /// A writer was changing the value.
     Fenced,
@@ -60,21 +60,12 @@ pub enum Because {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Load {
-    /// This call loaded it, and the cache accepted it as its entry.
+    /// This call loaded it, and the cache accepted it as its entry: it is cached now.
     Stored,
     /// This call loaded it, and it was not cached.
     NotStored,
     /// Another call in this process loaded it.
     Shared,
-}
-
-impl From<Fill> for Load {
-    fn from(fill: Fill) -> Self {
-        match fill {
-            Fill::Accepted => Load::Stored,
-            Fill::Refused => Load::NotStored,
-        }
-    }
 }
 
 /// The result of a read.
@@ -85,7 +76,7 @@ pub struct Read<V> {
     pub value: Option<V>,
     /// Where it came from.
     pub source: Source,
-    /// How long it took.
+    /// How long it waited for the cache and the store.
     pub timing: Timing,
 }
 
@@ -95,7 +86,7 @@ pub struct Read<V> {
 pub struct Written<T> {
     /// What the write returned.
     pub value: T,
-    /// How long it took.
+    /// How long it waited for the cache and the store.
     pub timing: Timing,
 }
 
@@ -112,11 +103,12 @@ impl<V> Answer<V> {
         Self { entry, source: Source::Cache { seconds_left } }
     }
 
-    pub(crate) fn loaded(entry: Entry<V>, because: Because, fill: Fill) -> Self {
-        Self { entry, source: Source::Store { because, load: fill.into() } }
+    pub(crate) fn loaded(entry: Entry<V>, because: Because, fill: Option<Fill>) -> Self {
+        let load = if fill == Some(Fill::Accepted) { Load::Stored } else { Load::NotStored };
+        Self { entry, source: Source::Store { because, load } }
     }
 
-    /// The same answer, as a reader sees it that shared another's load.
+    /// The same answer, for a reader that shared another's load.
     pub(crate) fn shared(mut self) -> Self {
         if let Source::Store { load, .. } = &mut self.source {
             *load = Load::Shared;

@@ -11,7 +11,7 @@ use crate::slot::{Entry, Slot, Token};
 /// What a value is cached under. Implemented for every type with these properties.
 ///
 /// Two keys that are equal must be displayed alike, and two that differ must be displayed
-/// differently: a shared cache knows keys by their text.
+/// differently: a shared cache identifies keys by their text.
 pub trait Key: Clone + Eq + Hash + Display + Send + Sync + 'static {}
 
 impl<K: Clone + Eq + Hash + Display + Send + Sync + 'static> Key for K {}
@@ -23,8 +23,8 @@ impl<V: Clone + Send + Sync + 'static> Value for V {}
 
 /// Why a cache step failed.
 ///
-/// No request fails because of it: reads go to the store, and writes go on. A step that was sent may
-/// still execute later.
+/// No request fails because of it: reads use the store, and writes proceed without the cache. A
+/// step that was sent may still execute later.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct CacheError(String);
@@ -45,10 +45,10 @@ pub enum Fill {
     Refused,
 }
 
-/// A cache: a few steps on the slot of one key.
+/// A cache: atomic steps on the slot of one key.
 ///
-/// Each step is atomic, is executed at most once for each call (an implementation must not send a
-/// step again whose outcome it does not know), and completes within the time given to
+/// Each step executes at most once: an implementation must not resend a step whose outcome is
+/// unknown. It must complete within the
 /// [`PolicyBuilder::cache_timeout`](crate::PolicyBuilder::cache_timeout). The feature `testing` has
 /// the contract as tests: run them on your implementation.
 ///
@@ -57,7 +57,7 @@ pub trait Cache<K, V>: Send + Sync + 'static {
     /// Returns what the slot holds.
     fn get(&self, key: &K) -> impl Future<Output = Result<Slot<V>, CacheError>> + Send;
 
-    /// Puts a lease if the slot holds nothing. Returns what the slot holds afterwards.
+    /// Places a lease if the slot holds nothing. Returns what the slot holds afterwards.
     fn lease(
         &self,
         key: &K,
@@ -65,7 +65,7 @@ pub trait Cache<K, V>: Send + Sync + 'static {
         ttl: Duration,
     ) -> impl Future<Output = Result<Slot<V>, CacheError>> + Send;
 
-    /// Replaces the lease with this token by the entry, if that lease is still there.
+    /// Replaces the lease with the entry, if the lease with this token is still there.
     fn fill(
         &self,
         key: &K,
@@ -78,9 +78,9 @@ pub trait Cache<K, V>: Send + Sync + 'static {
     fn forfeit(&self, key: &K, token: Token)
     -> impl Future<Output = Result<(), CacheError>> + Send;
 
-    /// Adds a writer to the fence in the slot, or replaces whatever else the slot holds by a fence
-    /// with this writer. The writer leaves the fence `ttl` from now, by the cache's clock, and the
-    /// fence lasts until its last writer has left.
+    /// Adds a writer to the fence in the slot, or replaces whatever else the slot holds with a
+    /// fence with this writer. The writer's deadline is `ttl` from now, by the cache's clock; the
+    /// fence lasts until the last deadline or release.
     fn fence(
         &self,
         key: &K,
@@ -88,12 +88,12 @@ pub trait Cache<K, V>: Send + Sync + 'static {
         ttl: Duration,
     ) -> impl Future<Output = Result<(), CacheError>> + Send;
 
-    /// Takes a writer out of the fence in the slot, and removes the fence if no writer is left.
+    /// Removes a writer from the fence in the slot, and removes the fence if no writer is left.
     /// Removes anything else that the slot holds.
     fn release(&self, key: &K, token: Token)
     -> impl Future<Output = Result<(), CacheError>> + Send;
 
-    /// Asks the cache whether it works, regardless of earlier failures.
+    /// Checks whether the cache works, regardless of earlier failures.
     fn probe(&self) -> impl Future<Output = Result<(), CacheError>> + Send;
 }
 

@@ -1,4 +1,24 @@
 //! The pattern: how a value is read and how it is written.
+//!
+//! A read ([`CacheAside::get`]):
+//!
+//! 1. Look in the cache. If there is an entry, return it.
+//! 2. If another reader of this process is loading the value, wait for its result and use it, if this
+//!    reader joined in time; if not, start again at 1. Otherwise lead a load:
+//! 3. Request the lease. While a reader of another process has it, wait a little; if a writer's fence
+//!    is there, go on without a lease.
+//! 4. Load from the store.
+//! 5. With a lease, replace it with the entry, which the cache accepts only if the lease is still there.
+//! 6. Share the result with the readers that joined, and return it.
+//!
+//! A write ([`CacheAside::write`]):
+//!
+//! 1. Place a fence: it removes the entry and the lease, and stops readers from filling.
+//! 2. Write to the store.
+//! 3. If the outcome is known, release the fence; if the cache cannot be reached, keep trying in the
+//!    background, and let the readers of this process bypass the cache meanwhile.
+//! 4. If the outcome is unknown, the write may still be applied: place the fence again, so that it
+//!    lasts for its full time from now.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +38,10 @@ use crate::shared_loads::{Leader, Role, SharedLoads};
 use crate::slot::{Entry, Slot, Token};
 use crate::stale_copies::StaleCopies;
 
-/// How long a load waits for readers to join it if its result cannot be cached. Such a load is
-/// shared only with readers that joined before it was sent, so without this time N readers of one
-/// key would load one after the other.
+/// How long a leader waits for readers to join before it sends its load, if the result cannot be
+/// cached or if other readers are starting again at the same moment. Such a load is shared only
+/// with readers that joined before it was sent: without this time, N readers of one key would load
+/// one after the other.
 const GATHERING: Duration = Duration::from_millis(1);
 
 /// Reads and writes values of a store through a cache.
@@ -28,27 +49,27 @@ const GATHERING: Duration = Duration::from_millis(1);
 /// `K` is the key, `V` the value, `E` the error of a load, and `C` the cache. Share it by reference
 /// or in an [`Arc`]; all readers and writers of a process should use the same one.
 ///
-/// Dropping a future of [`get`](Self::get) or [`write`](Self::write) before it has completed is as
-/// safe as a crash, and as slow: its lease or its fence stays until it expires. Run writes in a task
-/// of their own if their callers may go away.
+/// Dropping a future of [`get`](Self::get) or [`write`](Self::write) before it has completed is
+/// safe, but leaves its lease or fence in place until it expires. Spawn writes as separate tasks if
+/// their callers may be cancelled.
 pub struct CacheAside<K, V, E, C = MemoryCache<K, V>> {
     cache: Arc<C>,
     policy: Policy,
     pub(crate) loads: SharedLoads<K, Result<Answer<V>, E>>,
-    /// Loads of keys with an overdue release. Their readers must not share a load with readers that
-    /// may still use what is cached.
-    loads_past_cache: SharedLoads<K, Result<Answer<V>, E>>,
+    /// Loads of keys with an overdue release, which bypass the cache. Apart from `loads`, because a load
+    /// there can end with an older entry that was found in the cache.
+    loads_without_cache: SharedLoads<K, Result<Answer<V>, E>>,
     stale_copies: StaleCopies<K, V>,
     overdue: OverdueReleases<K>,
 }
 
 impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
-    /// Puts the pattern in front of a store, with this cache.
+    /// Creates the pattern over this cache.
     pub fn new(cache: C, policy: Policy) -> Self {
         Self {
             cache: Arc::new(cache),
             loads: SharedLoads::new(),
-            loads_past_cache: SharedLoads::new(),
+            loads_without_cache: SharedLoads::new(),
             stale_copies: StaleCopies::new(&policy),
             overdue: OverdueReleases::new(),
             policy,
@@ -73,7 +94,7 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         let generation = self.stale_copies.generation(key);
         let (entry, source) = match self.read(&mut call, load).await {
             Ok(answer) => {
-                // The call that loaded it keeps the copy, since it began before the load.
+                // A joiner keeps no copy: the call that loaded the value does, and it noted its generation before the load.
                 if !answer.is_shared() {
                     self.stale_copies.keep(key, generation, &answer.entry);
                 }
@@ -101,22 +122,21 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
     {
         let mut attempt = Attempt::First;
         loop {
-            let (slot, loads) = if self.overdue.contains(call.key) {
-                // The entry there may be from before a write of this process: do not look at it.
-                (Err(Because::CacheUnavailable), &self.loads_past_cache)
+            let (cache, loads) = if self.overdue.contains(call.key) {
+                // A release is overdue, so the entry may be older than a write of this process.
+                (CacheState::Unusable, &self.loads_without_cache)
             } else {
-                (call.get().await.map_err(|_| Because::CacheUnavailable), &self.loads)
-            };
-            if let Ok(Slot::Entry(entry)) = slot {
-                return Ok(Answer::hit(entry));
-            }
-            match loads.join_or_lead(call.key) {
-                Role::Leader(leader) => {
-                    return self.lead(call, leader, slot.map(|_| ()), attempt, load).await;
+                match call.get().await {
+                    Ok(Slot::Entry(entry)) => return Ok(Answer::hit(entry)),
+                    Ok(_) => (CacheState::Usable, &self.loads),
+                    Err(_) => (CacheState::Unusable, &self.loads),
                 }
+            };
+            match loads.join_or_lead(call.key) {
+                Role::Leader(leader) => return self.lead(call, leader, cache, attempt, load).await,
                 Role::Joiner(joiner) => match call.join(joiner).await {
                     Some(result) => return result.map(Answer::shared),
-                    None => attempt = Attempt::Again, // it joined too late: look again
+                    None => attempt = Attempt::Again, // it joined too late to share the result
                 },
             }
         }
@@ -127,7 +147,7 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         &self,
         call: &mut Call<'_, K, C>,
         mut leader: Leader<'_, K, Result<Answer<V>, E>>,
-        cache: Result<(), Because>,
+        cache: CacheState,
         attempt: Attempt,
         load: impl FnOnce() -> L,
     ) -> Result<Answer<V>, E>
@@ -135,15 +155,15 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         L: Future<Output = Result<Option<V>, E>>,
     {
         let claim = match cache {
-            Ok(()) => lease::claim(call, &mut leader, self.policy.lease_ttl).await,
-            Err(because) => Claim::Denied(because),
+            CacheState::Usable => lease::claim(call, &mut leader, self.policy.lease_ttl).await,
+            CacheState::Unusable => Claim::Denied(Because::CacheUnavailable),
         };
         let (lease, because) = match claim {
             Claim::Granted(token) => (Some(token), Because::NotCached),
             Claim::Denied(because) => (None, because),
             Claim::Found(entry) => {
                 let answer = Ok(Answer::hit(entry));
-                leader.finish(answer.clone(), Fill::Refused);
+                leader.finish(answer.clone(), None);
                 return answer;
             }
         };
@@ -151,12 +171,12 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         if lease.is_none() || attempt == Attempt::Again {
             tokio::time::sleep(GATHERING).await;
         }
-        leader.sending();
-        let loaded = unix_millis();
-        let mut fill = Fill::Refused;
-        let answer = match call.store(load()).await {
+        leader.count_request();
+        let loaded_at = unix_millis();
+        let mut fill = None;
+        let result = match call.wait_for_store(load()).await {
             Ok(found) => {
-                let (entry, ttl) = self.entry(loaded, found);
+                let (entry, ttl) = self.new_entry(loaded_at, found);
                 if let Some(token) = lease {
                     fill = self.fill(call, &mut leader, token, &entry, ttl).await;
                 }
@@ -169,18 +189,20 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
                 Err(error)
             }
         };
-        leader.finish(answer.clone(), fill);
-        answer
+        leader.finish(result.clone(), fill);
+        result
     }
 
     /// An entry for what was loaded, and how long it may be cached.
-    fn entry(&self, loaded: u64, found: Option<V>) -> (Entry<V>, Duration) {
+    fn new_entry(&self, loaded_at: u64, found: Option<V>) -> (Entry<V>, Duration) {
         let ttl = if found.is_some() { self.policy.ttl } else { self.policy.negative_ttl };
         let ttl = ttl.mul_f64(1.0 - self.policy.ttl_jitter * rand::random::<f64>());
-        (Entry { loaded, expires: unix_millis() + ttl.as_millis() as u64, found }, ttl)
+        let expires = unix_millis() + ttl.as_millis() as u64;
+        (Entry { loaded: loaded_at, expires, found }, ttl)
     }
 
-    /// Replaces the lease by the entry.
+    /// Replaces the lease with the entry. Returns whether the cache accepted it, or `None` if that is
+    /// unknown or it was not asked.
     async fn fill(
         &self,
         call: &mut Call<'_, K, C>,
@@ -188,15 +210,15 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         lease: Token,
         entry: &Entry<V>,
         ttl: Duration,
-    ) -> Fill {
+    ) -> Option<Fill> {
         if ttl.is_zero() {
-            self.forfeit(call, lease).await; // "not found" is not to be remembered
-            return Fill::Refused;
+            self.forfeit(call, lease).await; // "not found" is not cached
+            return None;
         }
         // From now on a write may begin and complete before this reader learns that the fill was
         // accepted; a reader that begins after that write must not join.
         leader.close();
-        call.fill(lease, entry, ttl).await.unwrap_or(Fill::Refused)
+        call.fill(lease, entry, ttl).await.ok()
     }
 
     async fn forfeit(&self, call: &mut Call<'_, K, C>, lease: Token) {
@@ -204,8 +226,8 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         let _ = call.forfeit(lease).await;
     }
 
-    /// Changes a value with `write`, and makes sure that no read which begins after this returns
-    /// sees an older one.
+    /// Changes a value with `write`. No read that begins after this has returned sees an older
+    /// value, as long as the cache can be reached (see the [guarantees](crate#what-is-guaranteed)).
     ///
     /// Any change needs it: an update, a removal, and the insertion under a key that someone may
     /// have read before, because "not found" is cached too. An insertion under a key that nobody can
@@ -220,28 +242,34 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
     {
         let mut call = Call::new(&*self.cache, key);
         let token = Token::new();
-        self.fence(&mut call, token).await;
+        // If this fails, the write goes on: the release removes any older entry.
+        let _ = self.fence(&mut call, token).await;
         self.stale_copies.forget(key);
-        let result = call.store(write()).await;
+        let result = call.wait_for_store(write()).await;
         self.stale_copies.forget(key);
         match result.as_ref().map_err(WriteError::outcome) {
             Ok(_) | Err(Outcome::NotApplied) => self.release(&mut call, token).await,
-            // It may still be applied: the fence must last for its full time from now.
-            Err(Outcome::Unknown) => self.fence(&mut call, token).await,
+            Err(Outcome::Unknown) => {
+                if self.fence(&mut call, token).await.is_err() {
+                    // An older entry may be left. A release with another token removes it, and leaves
+                    // this writer in its first fence, if that one was placed.
+                    self.release(&mut call, Token::new()).await;
+                }
+            }
         }
         Ok(Written { value: result?, timing: call.timing })
     }
 
-    /// Places a fence that will outlast the write. If the cache cannot be reached, the write goes on
-    /// without one; its release then limits how long an old entry can live.
-    async fn fence(&self, call: &mut Call<'_, K, C>, token: Token) {
+    /// Places a fence that will outlast the write.
+    async fn fence(&self, call: &mut Call<'_, K, C>, token: Token) -> Result<(), CacheError> {
         loop {
             let sent = Instant::now();
-            let placed = call.fence(token, self.policy.fence_ttl).await;
-            // If the process was paused meanwhile, too little of the fence's time is left.
-            if placed.is_err() || sent.elapsed() < self.policy.fence_budget() {
-                return;
+            call.fence(token, self.policy.fence_ttl).await?;
+            if sent.elapsed() < self.policy.fence_budget() {
+                return Ok(());
             }
+            // This took too long, for example because the process was paused: too little of the
+            // fence's time is left. Place it again.
         }
     }
 
@@ -253,17 +281,24 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         }
     }
 
-    /// Asks the cache whether it works.
+    /// Checks whether the cache works.
     ///
     /// # Errors
-    /// It cannot be reached, or does not take part in the protocol at the moment.
+    /// It cannot be reached, or cannot execute a step at the moment.
     pub async fn probe(&self) -> Result<(), CacheError> {
         self.cache.probe().await
     }
 }
 
-/// Whether a reader has waited in vain for a load that it could not share. Then others have too, and
-/// start again at this moment: they should share the next load.
+/// Whether a read can use the cache.
+#[derive(Clone, Copy)]
+enum CacheState {
+    Usable,
+    Unusable,
+}
+
+/// Whether this reader has already waited for a load that it could not share. Other readers waited
+/// for the same load and start again now, so they should share the next one.
 #[derive(Clone, Copy, PartialEq)]
 enum Attempt {
     First,

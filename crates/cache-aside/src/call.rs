@@ -74,7 +74,7 @@ impl<'a, K: Key, C> Call<'a, K, C> {
         self.step("release", self.cache.release(self.key, token)).await
     }
 
-    /// Waits before looking again at a lease that another reader holds.
+    /// Waits before requesting a lease again that another reader holds.
     pub(crate) async fn wait_for_lease(&mut self, pause: Duration) {
         measured(&mut self.timing.cache, tokio::time::sleep(pause)).await;
     }
@@ -84,8 +84,8 @@ impl<'a, K: Key, C> Call<'a, K, C> {
         measured(&mut self.timing.store, joiner.result()).await
     }
 
-    /// Waits for a load or a write of the caller's.
-    pub(crate) async fn store<T>(&mut self, request: impl Future<Output = T>) -> T {
+    /// Waits for the caller's load or write.
+    pub(crate) async fn wait_for_store<T>(&mut self, request: impl Future<Output = T>) -> T {
         measured(&mut self.timing.store, request).await
     }
 
@@ -96,7 +96,7 @@ impl<'a, K: Key, C> Call<'a, K, C> {
     ) -> Result<T, CacheError> {
         let result = measured(&mut self.timing.cache, step).await;
         if let Err(error) = &result {
-            log::debug!("cache step {name} of {} failed: {error}", self.key);
+            log::debug!("cache step {name} failed: {error}");
         }
         result
     }

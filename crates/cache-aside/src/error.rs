@@ -11,7 +11,7 @@ pub trait LoadError: Clone + std::fmt::Display + Send + Sync + 'static {
 
 /// An error of a write.
 pub trait WriteError {
-    /// Whether the write can have had, or can still have, an effect.
+    /// Whether the write may have been applied, or may still be.
     fn outcome(&self) -> Outcome;
 }
 
@@ -21,7 +21,7 @@ pub enum Outcome {
     /// It was not applied and will not be: the store refused it, or it was never sent.
     NotApplied,
     /// It may have been applied, or may still be: a timeout, a lost connection, an error of the
-    /// store's own or of a gateway in front of it.
+    /// store or of a gateway in front of it.
     Unknown,
 }
 

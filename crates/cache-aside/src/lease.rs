@@ -1,4 +1,4 @@
-//! Asking for the lease on a key, and waiting while another reader holds it.
+//! Requesting the lease on a key, and waiting while another reader holds it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::call::Call;
 use crate::shared_loads::Leader;
 use crate::slot::{Entry, Slot, Token};
 
-/// The pauses between looks at a lease that another reader holds: 2 ms, doubled up to 512 ms, about
+/// The pauses between requests for a lease that another reader holds: 2 ms, doubled up to 512 ms, about
 /// a second in all. After the last one the reader loads without a lease.
 const PAUSES: ExponentialBuilder =
     ExponentialBuilder::new().with_min_delay(Duration::from_millis(2)).with_max_times(9);
@@ -19,13 +19,13 @@ const PAUSES: ExponentialBuilder =
 pub(crate) enum Claim<V> {
     /// The lease: what this reader loads may be cached.
     Granted(Token),
-    /// No lease, because an entry is there by now.
+    /// No lease, because the cache has an entry by now.
     Found(Entry<V>),
     /// No lease: what this reader loads must not be cached.
     Denied(Because),
 }
 
-/// Asks for the lease until it is granted, or there is a reason why it will not be.
+/// Requests the lease until it is granted, an entry is found, or it is denied.
 pub(crate) async fn claim<K, V, C, T>(
     call: &mut Call<'_, K, C>,
     leader: &mut Leader<'_, K, T>,
@@ -36,10 +36,10 @@ where
     C: Cache<K, V>,
 {
     for pause in PAUSES.build().map(Some).chain([None]) {
-        // A new token each time: a request that executes late, after a write, must not pass for
-        // this reader's lease.
+        // A new token each time: a request that executes late, after a write, must not be mistaken
+        // for this reader's lease.
         let token = Token::new();
-        leader.sending();
+        leader.count_request();
         match call.lease(token, ttl).await {
             Ok(Slot::Lease(holder)) if holder == token => return Claim::Granted(token),
             Ok(Slot::Entry(entry)) => return Claim::Found(entry),
@@ -50,7 +50,7 @@ where
                 None => break,
             },
             Ok(Slot::Foreign) => {
-                log::warn!("removing a cached value in a format of another program");
+                log::warn!("removing a cached value in an unknown format");
                 // If it fails, so will the next attempt.
                 let _ = call.release(Token::new()).await;
             }

@@ -25,5 +25,5 @@ pub use self::cache::{Cache, CacheError, Fill, Key, Value};
 pub use self::cache_aside::CacheAside;
 pub use self::error::{LoadError, Outcome, WriteError};
 pub use self::memory::MemoryCache;
-pub use self::policy::{LANDING_MARGIN, Policy, PolicyBuilder, PolicyError};
+pub use self::policy::{LATE_WRITE_MARGIN, Policy, PolicyBuilder, PolicyError};
 pub use self::slot::{Entry, Fence, InvalidToken, Slot, Token};

@@ -19,14 +19,14 @@ pub struct MemoryCache<K, V> {
     epoch: Instant,
 }
 
-/// What is under a key, until when.
+/// A slot, and when it expires.
 #[derive(Clone)]
 struct Held<V> {
     slot: Slot<V>,
     until: Instant,
 }
 
-/// Frees the memory of slots that have expired. When they count as expired is decided by
+/// Frees the memory of slots that have expired. Whether a slot has expired is decided by
 /// [`Held::until`], on tokio's clock, which tests can pause.
 struct FreeWhenExpired;
 
@@ -69,8 +69,8 @@ impl<K: Key, V: Value> MemoryCache<K, V> {
         Self { slots, epoch: Instant::now() }
     }
 
-    /// Changes a slot in one step: `change` gets what it holds and returns what it is to hold next,
-    /// or `None` to leave it as it is, and the step's result.
+    /// Changes a slot atomically. `change` receives the slot and returns its new content (`None`:
+    /// unchanged) and the result of the step.
     fn step<T>(&self, key: &K, change: impl FnOnce(Slot<V>) -> (Option<Held<V>>, T)) -> T {
         let mut result = None;
         self.slots.entry_by_ref(key).and_compute_with(|held| {
@@ -92,7 +92,7 @@ impl<K: Key, V: Value> MemoryCache<K, V> {
         self.step(key, |slot| {
             let now = self.epoch.elapsed().as_millis() as u64;
             let fence = match slot {
-                Slot::Fence(fence) => fence.standing(now),
+                Slot::Fence(fence) => fence.without_expired(now),
                 _ => Fence::default(),
             };
             let fence = change(fence, now);

@@ -1,8 +1,8 @@
 //! Releases that have not reached the cache yet.
 //!
 //! Until they do, the cache may still hold an entry from before the write. Other processes cannot
-//! know that and may return it, for as long as the guarantees allow. This process knows, and reads
-//! past the cache.
+//! know that and may return it, for as long as the guarantees allow. This process knows, and
+//! bypasses the cache for that key.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
 pub(crate) struct OverdueReleases<K>(Arc<Pending<K>>);
 
 struct Pending<K> {
-    // Counted apart so that a read takes no lock when nothing is pending, which is nearly always.
+    // Counted separately, so that a read takes no lock when nothing is pending, which is nearly always.
     count: AtomicUsize,
     by_key: Mutex<HashMap<K, usize>>,
 }
@@ -43,7 +43,7 @@ impl<K: Key> OverdueReleases<K> {
     /// Tries the release again in the background, until it succeeds or `longest_stale` has passed:
     /// after that time the cache cannot hold an entry from before the write.
     ///
-    /// Only ever a release is tried again. A fence that came late would outlast its write.
+    /// Only releases are retried: a fence that is placed late would outlast its write.
     pub(crate) fn retry<V: 'static, C: Cache<K, V>>(
         &self,
         cache: Arc<C>,

@@ -6,10 +6,10 @@ use std::time::Duration;
 ///
 /// Part of the rule for [`PolicyBuilder::fence_ttl`]. It also covers a pause of the process between
 /// its last check and the moment the write is sent.
-pub const LANDING_MARGIN: Duration = Duration::from_secs(2);
+pub const LATE_WRITE_MARGIN: Duration = Duration::from_secs(2);
 
-/// The durations that the pattern works with. They keep the rules on which the guarantees depend:
-/// [`PolicyBuilder::build`] checks them.
+/// The durations of the pattern. [`PolicyBuilder::build`] checks the rules between them, on which
+/// the guarantees depend.
 #[derive(Clone, Debug)]
 pub struct Policy {
     pub(crate) ttl: Duration,
@@ -51,7 +51,7 @@ pub enum PolicyError {
     #[error("the TTL's jitter must be at least 0 and less than 1, not {0}")]
     Jitter(f64),
     /// A missing value must not be remembered for longer than a value.
-    #[error("the negative TTL must be at most the TTL, {ttl:?}, not {negative_ttl:?}")]
+    #[error("the negative TTL is {negative_ttl:?}, but must be at most the TTL, {ttl:?}")]
     NegativeTtl {
         /// The TTL for "not found".
         negative_ttl: Duration,
@@ -60,7 +60,7 @@ pub enum PolicyError {
     },
     /// A load must end before its lease does.
     #[error(
-        "the lease's TTL must be at least the load timeout, {load_timeout:?}, not {lease_ttl:?}"
+        "the lease's TTL is {lease_ttl:?}, but must be at least the load timeout, {load_timeout:?}"
     )]
     LeaseTtl {
         /// The lease's TTL.
@@ -71,7 +71,7 @@ pub enum PolicyError {
     /// A write must have been applied before its fence ends, counted from the moment the fence was
     /// sent.
     #[error(
-        "the fence's TTL must be more than {minimum:?}, the sum of the cache timeout, the write timeout and a margin of {LANDING_MARGIN:?}, not {fence_ttl:?}"
+        "the fence's TTL is {fence_ttl:?}, but must exceed {minimum:?}, the cache timeout, the write timeout and {LATE_WRITE_MARGIN:?} together"
     )]
     FenceTtl {
         /// The fence's TTL.
@@ -82,7 +82,7 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// A policy to be changed from the defaults.
+    /// A builder with the default values.
     pub fn builder() -> PolicyBuilder {
         PolicyBuilder(Self::default())
     }
@@ -112,7 +112,7 @@ impl Policy {
         self.lease_ttl
     }
 
-    /// How long a writer stays in a fence that it does not release.
+    /// How long a fence lasts that is not released.
     pub fn fence_ttl(&self) -> Duration {
         self.fence_ttl
     }
@@ -134,7 +134,7 @@ impl Policy {
 
     /// How long a fence may take to be placed and still outlast the write that follows it.
     pub(crate) fn fence_budget(&self) -> Duration {
-        self.fence_ttl.saturating_sub(self.write_timeout + LANDING_MARGIN)
+        self.fence_ttl.saturating_sub(self.write_timeout + LATE_WRITE_MARGIN)
     }
 
     /// How long an entry from before a write can be left in the cache when the write's fence and
@@ -156,8 +156,9 @@ impl PolicyBuilder {
         self
     }
 
-    /// The largest part of the TTL that is taken off at random, from 0 to 1, so that entries that
-    /// were stored together do not expire together; 0.1 by default.
+    /// The largest part of the TTL, and of the negative TTL, that is taken off at random, so that
+    /// entries that were stored together do not expire together: from 0 to less than 1, 0.1 by
+    /// default.
     pub fn ttl_jitter(mut self, part: f64) -> Self {
         self.0.ttl_jitter = part;
         self
@@ -182,8 +183,8 @@ impl PolicyBuilder {
         self
     }
 
-    /// How long a writer that does not release its fence stays in it: more than the cache timeout,
-    /// the write timeout and [`LANDING_MARGIN`] together. 10 s by default.
+    /// How long a fence lasts that is not released: more than the cache timeout,
+    /// the write timeout and [`LATE_WRITE_MARGIN`] together. 10 s by default.
     pub fn fence_ttl(mut self, ttl: Duration) -> Self {
         self.0.fence_ttl = ttl;
         self
@@ -230,7 +231,7 @@ impl PolicyBuilder {
         if load_timeout > lease_ttl {
             return Err(PolicyError::LeaseTtl { lease_ttl, load_timeout });
         }
-        let minimum = policy.cache_timeout + policy.write_timeout + LANDING_MARGIN;
+        let minimum = policy.cache_timeout + policy.write_timeout + LATE_WRITE_MARGIN;
         if fence_ttl <= minimum {
             return Err(PolicyError::FenceTtl { fence_ttl, minimum });
         }

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 use crate::cache::{Fill, Key};
 
-/// The loads in progress in this process, at most one for each key that can be joined.
+/// The loads in progress in this process. At most one for each key is open to joiners.
 pub(crate) struct SharedLoads<K, T> {
     // A std mutex, because it is held only for an operation on the map and never across an await.
     open: Mutex<HashMap<K, OpenLoad<T>>>,
@@ -37,15 +37,16 @@ struct OpenLoad<T> {
     requests_sent: u32,
     #[cfg(test)]
     joined: usize,
-    outcome: watch::Receiver<Option<Outcome<T>>>,
+    shared_result: watch::Receiver<Option<SharedResult<T>>>,
 }
 
 #[derive(Clone)]
-struct Outcome<T> {
+struct SharedResult<T> {
     result: T,
-    /// How many requests had been counted when the one that produced the result was sent.
+    /// The number of the request that produced the result.
     produced_by: u32,
-    fill: Fill,
+    /// Whether the cache accepted it as its entry; `None` if that is unknown or it was not asked.
+    fill: Option<Fill>,
 }
 
 /// What a reader does next.
@@ -62,14 +63,14 @@ pub(crate) struct Leader<'a, K: Key, T> {
     key: K,
     requests_sent: u32,
     is_open: bool,
-    outcome: watch::Sender<Option<Outcome<T>>>,
+    shared_result: watch::Sender<Option<SharedResult<T>>>,
 }
 
 /// A reader that waits for another reader's load.
 pub(crate) struct Joiner<T> {
     /// How many requests had been sent when it joined.
     joined_after: u32,
-    outcome: watch::Receiver<Option<Outcome<T>>>,
+    shared_result: watch::Receiver<Option<SharedResult<T>>>,
 }
 
 impl<K: Key, T> SharedLoads<K, T> {
@@ -90,15 +91,15 @@ impl<K: Key, T> SharedLoads<K, T> {
             {
                 load.joined += 1;
             }
-            let (joined_after, outcome) = (load.requests_sent, load.outcome.clone());
-            return Role::Joiner(Joiner { joined_after, outcome });
+            let (joined_after, shared_result) = (load.requests_sent, load.shared_result.clone());
+            return Role::Joiner(Joiner { joined_after, shared_result });
         }
         let (sender, receiver) = watch::channel(None);
         let load = OpenLoad {
             requests_sent: 0,
             #[cfg(test)]
             joined: 0,
-            outcome: receiver,
+            shared_result: receiver,
         };
         open.insert(key.clone(), load);
         Role::Leader(Leader {
@@ -106,7 +107,7 @@ impl<K: Key, T> SharedLoads<K, T> {
             key: key.clone(),
             requests_sent: 0,
             is_open: true,
-            outcome: sender,
+            shared_result: sender,
         })
     }
 
@@ -119,7 +120,7 @@ impl<K: Key, T> SharedLoads<K, T> {
 
 impl<K: Key, T> Leader<'_, K, T> {
     /// Counts a request that may produce the result. Call it right before the request is sent.
-    pub(crate) fn sending(&mut self) {
+    pub(crate) fn count_request(&mut self) {
         self.requests_sent += 1;
         if let Some(load) = self.loads.open().get_mut(&self.key) {
             load.requests_sent = self.requests_sent;
@@ -135,10 +136,10 @@ impl<K: Key, T> Leader<'_, K, T> {
     }
 
     /// Publishes the result of the last request that was counted.
-    pub(crate) fn finish(mut self, result: T, fill: Fill) {
+    pub(crate) fn finish(mut self, result: T, fill: Option<Fill>) {
         self.close();
         let produced_by = self.requests_sent;
-        self.outcome.send_replace(Some(Outcome { result, produced_by, fill }));
+        self.shared_result.send_replace(Some(SharedResult { result, produced_by, fill }));
     }
 }
 
@@ -152,9 +153,10 @@ impl<T: Clone> Joiner<T> {
     /// Waits for the result. `None` means that this reader may not use it and must start again.
     pub(crate) async fn result(mut self) -> Option<T> {
         // An error means that the leader was dropped.
-        let outcome = self.outcome.wait_for(Option::is_some).await.ok()?.clone()?;
-        let joined_in_time = self.joined_after < outcome.produced_by;
-        (joined_in_time || outcome.fill == Fill::Accepted).then_some(outcome.result)
+        let shared_result = self.shared_result.wait_for(Option::is_some).await.ok()?.clone()?;
+        let joined_in_time = self.joined_after < shared_result.produced_by;
+        (joined_in_time || shared_result.fill == Some(Fill::Accepted))
+            .then_some(shared_result.result)
     }
 }
 
@@ -183,9 +185,9 @@ mod tests {
         let loads = Loads::new();
         let mut leader = lead(&loads);
         let early = join(&loads);
-        leader.sending();
+        leader.count_request();
         let late = join(&loads);
-        leader.finish("loaded", Fill::Refused);
+        leader.finish("loaded", Some(Fill::Refused));
         assert_eq!(early.result().await, Some("loaded"));
         assert_eq!(late.result().await, None);
     }
@@ -194,10 +196,10 @@ mod tests {
     async fn a_reader_that_joined_after_the_load_was_sent_shares_it_if_the_fill_is_accepted() {
         let loads = Loads::new();
         let mut leader = lead(&loads);
-        leader.sending();
+        leader.count_request();
         let late = join(&loads);
         leader.close();
-        leader.finish("loaded", Fill::Accepted);
+        leader.finish("loaded", Some(Fill::Accepted));
         assert_eq!(late.result().await, Some("loaded"));
     }
 
@@ -205,13 +207,13 @@ mod tests {
     async fn a_reader_that_comes_after_the_fill_was_sent_leads_a_load_of_its_own() {
         let loads = Loads::new();
         let mut first = lead(&loads);
-        first.sending();
+        first.count_request();
         first.close();
         let mut second = lead(&loads);
-        first.finish("old", Fill::Accepted);
+        first.finish("old", Some(Fill::Accepted));
         let joiner = join(&loads);
-        second.sending();
-        second.finish("new", Fill::Accepted);
+        second.count_request();
+        second.finish("new", Some(Fill::Accepted));
         assert_eq!(joiner.result().await, Some("new"));
     }
 
@@ -219,10 +221,10 @@ mod tests {
     async fn only_the_request_that_produced_the_result_decides_who_joined_in_time() {
         let loads = Loads::new();
         let mut leader = lead(&loads);
-        leader.sending(); // the lease, which another reader holds
+        leader.count_request(); // the lease, which another reader holds
         let between = join(&loads);
-        leader.sending(); // the load
-        leader.finish("loaded", Fill::Refused);
+        leader.count_request(); // the load
+        leader.finish("loaded", Some(Fill::Refused));
         assert_eq!(between.result().await, Some("loaded"));
     }
 

@@ -9,8 +9,8 @@ use crate::clock::unix_millis;
 
 /// Identifies one use of a lease or of a fence.
 ///
-/// A token is unique and is sent once. A step whose answer was lost may still execute later; with a
-/// token of its own it cannot be mistaken for a later step.
+/// A token is unique. A lease is requested only once with each token: a request whose reply was
+/// lost may execute later, and must not be mistaken for a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token(Ulid);
 
@@ -76,9 +76,9 @@ impl Fence {
         self.0.iter().copied()
     }
 
-    /// The fence without the writers whose deadline is not after `now`.
+    /// The fence without the writers whose deadline has passed at `now`.
     #[must_use]
-    pub fn standing(mut self, now: u64) -> Self {
+    pub fn without_expired(mut self, now: u64) -> Self {
         self.0.retain(|(_, deadline)| *deadline > now);
         self
     }
@@ -115,7 +115,7 @@ pub enum Slot<V> {
     Lease(Token),
     /// One or more writers, in any process, are changing the value.
     Fence(Fence),
-    /// Something that this library did not write. It is removed, and then counts as nothing.
+    /// Something that this library did not write. It is removed and treated as nothing.
     Foreign,
 }
 
@@ -128,9 +128,9 @@ mod tests {
         let (early, late) = (Token::new(), Token::new());
         let fence = Fence::default().with(late, 20).with(early, 10);
         assert_eq!(fence.latest_deadline(), Some(20));
-        assert_eq!(fence.clone().standing(10), Fence::default().with(late, 20));
+        assert_eq!(fence.clone().without_expired(10), Fence::default().with(late, 20));
         assert_eq!(fence.clone().without(late).latest_deadline(), Some(10));
-        assert_eq!(fence.standing(20).latest_deadline(), None);
+        assert_eq!(fence.without_expired(20).latest_deadline(), None);
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Copies of what this process has read, for the time when the store cannot be reached.
+//! Copies of what this process has read, used while the store cannot be reached.
 //!
 //! A copy is returned only when a load has failed, and is marked as stale. A write of this process
 //! drops the copy, and a read that began before that write must not bring the old value back. So
-//! each write raises a generation, and a copy is kept only if the generation has not changed since
+//! each write increments a generation, and a copy is kept only if the generation has not changed since
 //! before the read began.
 
 use std::collections::hash_map::RandomState;
@@ -73,14 +73,14 @@ impl<K: Key, V: Value> StaleCopies<K, V> {
         } else if self.copies.get(key).is_none_or(|copy| copy.loaded < entry.loaded) {
             self.copies.insert(key.clone(), entry.clone());
             // A write that began after the check above may have invalidated the key before the
-            // insert. Checking again costs a good copy at worst.
+            // insert. At worst, this second check drops a valid copy.
             if self.generation(key) != generation {
                 self.copies.invalidate(key);
             }
         }
     }
 
-    /// Drops the copy because a write begins or has ended. What earlier reads return afterwards is
+    /// Drops the copy because a write begins or has ended. Results of reads that began earlier are
     /// not kept.
     pub(crate) fn forget(&self, key: &K) {
         self.stripe(key).fetch_add(1, Ordering::SeqCst);
@@ -90,7 +90,7 @@ impl<K: Key, V: Value> StaleCopies<K, V> {
     /// The copy, if it is not too old.
     pub(crate) fn get(&self, key: &K) -> Option<Entry<V>> {
         self.copies.get(key).filter(|copy| {
-            // Zero if it was loaded in the future of this process's clock.
+            // Zero if `loaded` is ahead of this process's clock.
             let age = unix_millis().saturating_sub(copy.loaded);
             Duration::from_millis(age) <= self.max_age
         })

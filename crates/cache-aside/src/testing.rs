@@ -15,14 +15,14 @@
 //! }
 //! ```
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that cannot go on fails
+#![allow(clippy::unwrap_used, clippy::expect_used)] // tests may panic
 
 use std::time::{Duration, Instant};
 
 use crate::cache::{Cache, Fill};
 use crate::slot::{Entry, Slot, Token};
 
-/// Makes a `#[tokio::test]` of each rule. The argument is an expression that creates a future of a
+/// Generates a `#[tokio::test]` for each rule. The argument is an expression for a future of
 /// `(cache, guard)`: a new cache for keys and values of type `String`, and whatever must live as
 /// long as it does.
 #[macro_export]
@@ -42,7 +42,7 @@ macro_rules! cache_contract {
             a_lease_request_that_executes_late_grants_nothing_to_others
             the_last_release_removes_the_fence
             a_writer_leaves_the_fence_at_its_own_deadline
-            a_shorter_fence_does_not_shorten_another_writers
+            a_shorter_fence_does_not_shorten_another_writers_fence
             a_fence_that_is_placed_again_gets_its_full_time_again
             a_release_removes_a_lease
             a_release_removes_an_entry
@@ -65,7 +65,7 @@ const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(150);
 
 /// How long a test waits for an event before it fails.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn key() -> String {
     "key".to_owned()
@@ -112,13 +112,13 @@ async fn is_fenced(cache: &impl Cache<String, String>) -> bool {
 async fn expired(cache: &impl Cache<String, String>, key: &String) {
     let start = Instant::now();
     while cache.get(key).await.unwrap() != Slot::Nothing {
-        assert!(start.elapsed() < PATIENCE, "the slot does not expire");
+        assert!(start.elapsed() < TIMEOUT, "the slot does not expire");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// Waits until everything that was given [`SHORT`] to live before this call has expired: a lease
-/// that is taken now, under another key, expires after it.
+/// Waits until everything that was given [`SHORT`] before this call has expired: takes a lease
+/// under another key, which expires last, and waits for that.
 async fn short_has_passed(cache: &impl Cache<String, String>) {
     let clock = "clock".to_owned();
     // One millisecond more than the others, in case the cache rounds.
@@ -180,7 +180,7 @@ rules! {
         expired(cache, &key()).await;
     }
 
-    /// That the store has no value is cached like a value.
+    /// A missing value is cached like any other.
     async fn not_found_is_an_entry(cache) {
         let token = lease(cache).await;
         let not_found = Entry { loaded: 1, expires: 2, found: None };
@@ -222,7 +222,7 @@ rules! {
         assert_eq!(slot(cache).await, Slot::Nothing);
     }
 
-    /// A reader that asks for a lease learns of the fence instead.
+    /// A lease request returns the fence instead.
     async fn no_lease_is_granted_while_a_fence_is_there(cache) {
         fence(cache, LONG).await;
         let answer = cache.lease(&key(), Token::new(), LONG).await.unwrap();
@@ -245,14 +245,14 @@ rules! {
         let (first, second) = (fence(cache, LONG).await, fence(cache, LONG).await);
         release(cache, second).await;
         assert!(is_fenced(cache).await);
-        release(cache, second).await; // late, or twice: without effect
+        release(cache, second).await; // a repeated release has no effect
         assert!(is_fenced(cache).await);
         release(cache, first).await;
         assert_eq!(slot(cache).await, Slot::Nothing);
     }
 
-    /// A writer that never releases its fence does not keep another writer's release from removing
-    /// it, once its own deadline has passed.
+    /// If a writer never releases, then after its deadline the release of the other writer removes
+    /// the fence.
     async fn a_writer_leaves_the_fence_at_its_own_deadline(cache) {
         let (_crashed, other) = (fence(cache, SHORT).await, fence(cache, LONG).await);
         short_has_passed(cache).await;
@@ -261,8 +261,8 @@ rules! {
         assert_eq!(slot(cache).await, Slot::Nothing);
     }
 
-    /// A fence with a shorter TTL does not end another writer's earlier.
-    async fn a_shorter_fence_does_not_shorten_another_writers(cache) {
+    /// A shorter fence does not end another writer's fence early.
+    async fn a_shorter_fence_does_not_shorten_another_writers_fence(cache) {
         let (long, short) = (fence(cache, LONG).await, fence(cache, SHORT).await);
         short_has_passed(cache).await;
         assert!(is_fenced(cache).await);
@@ -322,7 +322,7 @@ rules! {
         assert_eq!(slot(cache).await, Slot::Entry(entry("Ann")));
     }
 
-    /// A cache that works says so.
+    /// The probe of a working cache succeeds.
     async fn the_probe_succeeds(cache) {
         cache.probe().await.unwrap();
     }

@@ -25,8 +25,8 @@ pub struct TableAccess {
     credentials: StorageCredentials,
 }
 
-/// What is wrong with a connection string. The message does not repeat the string, which holds a
-/// key.
+/// A connection string is not valid. The message says what it must be, and does not repeat the
+/// string, which contains a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidConnectionString {
     /// It does not have the form `Name=value;Name=value`, or it has an unknown name or value.

@@ -120,9 +120,9 @@ impl From<Fault> for WriteError {
         match fault {
             Fault::NotFound => WriteError::NotFound,
             Fault::ConditionFailed => WriteError::PreconditionFailed,
-            Fault::NoTable => WriteError::Refused("the table is gone".to_owned()),
-            Fault::Exists => WriteError::Refused("it exists".to_owned()),
-            Fault::Refused(cause) | Fault::NotSent(cause) => WriteError::Refused(cause),
+            Fault::NoTable => WriteError::NotApplied("the table was deleted".to_owned()),
+            Fault::Exists => WriteError::NotApplied("the user exists already".to_owned()),
+            Fault::Refused(cause) | Fault::NotSent(cause) => WriteError::NotApplied(cause),
             // A 2xx whose headers or body cannot be read says nothing about the outcome.
             Fault::Unreadable(cause) | Fault::Unknown(cause) => WriteError::Unknown(cause),
         }

@@ -1,7 +1,7 @@
 //! Azure Table Storage, or Azurite, as the store.
 //!
 //! The client library's own retries are off, because it would repeat any write. Here a load and an
-//! insert are tried again, each attempt with a part of the time that the call has. An update and a
+//! insert are tried again, each attempt with an equal share of the call's timeout. An update and a
 //! delete are sent once: a first attempt that is delayed and is applied after its repetition was
 //! answered would undo a later write, and no cache can repair that.
 
@@ -81,8 +81,8 @@ impl TableStore {
         Self { access, name: name.to_owned(), timeout, table: Arc::default() }
     }
 
-    /// The client. The first caller creates it, because reading the system's certificates takes
-    /// longer than the start of the process may.
+    /// The client. Created on first use, because reading the system's certificates would delay the
+    /// start.
     async fn table(&self) -> azure_core::Result<&TableClient> {
         if self.table.get().is_none() {
             let (table, access, name) =
@@ -143,7 +143,7 @@ impl TableStore {
 
     /// Sends a request that may be repeated, within the call's time. Once the outcome of an attempt
     /// is unknown, the refusal of a later attempt does not make it known.
-    async fn send_repeatedly<T, F>(&self, request: impl Fn() -> F) -> Result<T, Fault>
+    async fn send_with_retries<T, F>(&self, request: impl Fn() -> F) -> Result<T, Fault>
     where
         F: Future<Output = Result<T, Fault>>,
     {
@@ -187,7 +187,7 @@ impl TableStore {
         Ok(row.map(|row| row.map(User::from)))
     }
 
-    /// The one tag that the service compares with, for a condition that may list several.
+    /// The one tag to send as `If-Match`, for a condition that may list several.
     async fn if_match(&self, id: UserId, condition: &Condition) -> Result<IfMatchCondition, Fault> {
         let etag = match condition {
             Condition::Exists => return Ok(IfMatchCondition::Any),
@@ -216,7 +216,7 @@ impl TableStore {
 #[async_trait]
 impl Store for TableStore {
     async fn load(&self, id: UserId) -> Result<Option<Versioned<User>>, LoadError> {
-        Ok(self.send_repeatedly(|| self.read_user(id)).await?)
+        Ok(self.send_with_retries(|| self.read_user(id)).await?)
     }
 
     async fn insert(&self, user: &User) -> Result<ETag, WriteError> {
@@ -226,17 +226,19 @@ impl Store for TableStore {
                 self.table().await?.insert::<_, IgnoredAny>(&row)?.await.map(|done| done.etag)
             });
             match insert.await {
-                // An earlier attempt was applied, if what is there is what was sent.
+                // If the stored user is the one that was sent, an earlier attempt was applied.
                 Err(Fault::Exists) => match self.read_user(user.id).await {
                     Ok(Some(stored)) if stored.value == *user => Ok(stored.etag),
                     Ok(_) => Err(Fault::Exists),
                     // An earlier attempt may have been applied, so this is not a refusal.
-                    Err(_) => Err(Fault::Unknown("it exists, and cannot be read back".to_owned())),
+                    Err(_) => Err(Fault::Unknown(
+                        "the user exists already, and cannot be read back".to_owned(),
+                    )),
                 },
                 outcome => outcome.map(|etag| ETag::new(etag.to_string())),
             }
         };
-        Ok(self.send_repeatedly(insert).await?)
+        Ok(self.send_with_retries(insert).await?)
     }
 
     async fn update(&self, user: &User, condition: &Condition) -> Result<ETag, WriteError> {

@@ -1,11 +1,10 @@
 //! The connection to Redis: each step has a bound, failures are counted, and after several in a row
 //! a new connection is made.
 //!
-//! A cache that is slower than the store is useless. So after a few failures in a row readers stop
-//! using Redis, and a background task tries new connections until one works: no request pays for
-//! finding out. New connections, because the old one may hang, or lead to a server that has been
-//! demoted. Writers keep trying each time: to skip a fence while other processes reach Redis would
-//! let an old entry live on there.
+//! A cache that is slower than the store is useless. So after several failures in a row readers
+//! stop using Redis, and a background task tries new connections until one works: no request waits
+//! for a broken one. (The old connection may hang, or lead to a demoted server.) Writers try Redis
+//! every time: skipping a fence while other processes reach Redis would leave an old entry there.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
@@ -26,7 +25,7 @@ use crate::cache::CacheError;
 
 use super::{RELEASE, RedisOptions};
 
-/// After this many failures in a row readers stop using Redis.
+/// After this many failures in a row readers stop using Redis, unless one error proves that it is down.
 const FAILURES_IN_A_ROW: u32 = 5;
 
 /// The bound on making a connection in the background, TLS and login included.
@@ -118,7 +117,7 @@ impl ConnectionLike for Connection {
     }
 }
 
-/// Lets the client library own a provider that the options keep as well.
+/// Wraps the shared provider in a type that the client library can own.
 struct SharedProvider(Arc<dyn StreamingCredentialsProvider>);
 
 impl StreamingCredentialsProvider for SharedProvider {
@@ -130,7 +129,7 @@ impl StreamingCredentialsProvider for SharedProvider {
 type CredentialsStream =
     std::pin::Pin<Box<dyn futures_core::Stream<Item = RedisResult<BasicAuth>> + Send + 'static>>;
 
-/// Makes connections, each of which connects when it is first used.
+/// Creates connections that connect on first use.
 enum Connector {
     Server(Box<Client>, ConnectionManagerConfig),
     Cluster(Box<ClusterClient>, ClusterConfig),
@@ -180,7 +179,7 @@ impl Connector {
     }
 }
 
-/// The connection that all steps share, and what is known of its state.
+/// The connection that all steps share, and its state.
 pub(super) struct Link {
     state: Arc<State>,
     timeout: Duration,
@@ -192,7 +191,7 @@ struct State {
     release: Script,
     connection: RwLock<Connection>,
     failures: AtomicU32,
-    /// Readers do not use Redis, and a renewal is in progress.
+    /// Set while a renewal is in progress: readers do not use Redis.
     is_failing: AtomicBool,
 }
 
@@ -288,7 +287,7 @@ impl State {
     /// Keeps readers away from Redis until a new connection works.
     fn start_renewal(self: &Arc<Self>, failure: &Failure) {
         if !self.is_failing.swap(true, Ordering::Relaxed) {
-            log::warn!("Redis is failing, reads go to the store until it works again: {failure}");
+            log::warn!("Redis is failing ({failure}); reads use the store until it recovers");
             tokio::spawn(Self::renew(Arc::downgrade(self)));
         }
     }
@@ -307,9 +306,9 @@ impl State {
             log::info!("Redis works again");
             Ok::<_, Failure>(())
         };
-        // Without a pause a server that fails every request but the probe would be asked in a loop.
+        // Without this pause, a server that fails everything but the probe would cause a busy loop.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let _ = attempt.retry(RENEWAL_PAUSES).await; // it does not end with an error
+        let _ = attempt.retry(RENEWAL_PAUSES).await; // it retries without limit, so it does not fail
     }
 
     fn probe(&self) -> ScriptInvocation<'_> {

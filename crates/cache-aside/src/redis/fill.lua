@@ -1,4 +1,4 @@
--- Replaces the lease by the entry, if that lease is still there. Returns whether it did.
+-- Replaces the lease with the entry, if that lease is still there. Returns 1 if it did, else 0.
 -- KEYS[1] the slot; ARGV[1] the lease, ARGV[2] the entry, ARGV[3] its TTL in milliseconds
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then
   return 0

@@ -1,7 +1,6 @@
 //! A cache on Redis: a plain `GET` for hits, a small Lua script for each other step.
 //!
-//! Redis executes a script as one step, in every version, and in a cluster too, where the one key of
-//! a step is on one node. The scripts are beside this file; [`slot_bytes`] documents the bytes that
+//! Redis executes a script atomically. Each script uses one key, so it works in a cluster too. The scripts are beside this file; [`slot_bytes`] documents the bytes that
 //! they exchange.
 
 mod connection;
@@ -61,8 +60,8 @@ impl RedisOptions {
     /// Logs in with credentials that change over time, such as tokens, instead of a password in the
     /// URL.
     ///
-    /// The trait is the redis crate's own, so a new major version of that crate is a new major
-    /// version of this one.
+    /// The trait belongs to the redis crate: a new major version of it is a breaking change of this
+    /// crate.
     #[must_use]
     pub fn credentials(mut self, provider: Arc<dyn StreamingCredentialsProvider>) -> Self {
         self.credentials = Some(provider);
@@ -88,7 +87,7 @@ pub struct RedisCache {
     scripts: Scripts,
 }
 
-/// Releasing a key that nobody uses is also how Redis is asked whether it works.
+/// Also the probe: it releases an unused key.
 const RELEASE: &str = include_str!("release.lua");
 
 struct Scripts {
@@ -126,19 +125,22 @@ impl RedisCache {
     }
 
     /// A step of a reader, which is skipped while Redis is known to be failing.
-    async fn read<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, Failure> {
+    async fn reader_step<T: FromRedisValue>(
+        &self,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, Failure> {
         let step = |mut connection| async move { script.invoke_async(&mut connection).await };
         self.link.unless_failing(step).await
     }
 
     /// A step of a writer, which is always tried: without it an old entry may live on.
-    async fn write(&self, script: &ScriptInvocation<'_>) -> Result<(), CacheError> {
+    async fn writer_step(&self, script: &ScriptInvocation<'_>) -> Result<(), CacheError> {
         let step = |mut connection| async move { script.invoke_async(&mut connection).await };
         Ok(self.link.always(step).await?)
     }
 }
 
-/// What a reply says that the slot holds. A key of another type than a string is foreign.
+/// The slot that a reply describes. A key of another type than a string is foreign.
 fn slot<V: DeserializeOwned>(
     reply: Result<Option<Vec<u8>>, Failure>,
 ) -> Result<Slot<V>, CacheError> {
@@ -169,7 +171,7 @@ where
     async fn lease(&self, key: &K, token: Token, ttl: Duration) -> Result<Slot<V>, CacheError> {
         let mut script = self.scripts.lease.key(self.key(key));
         script.arg(lease_bytes(token)).arg(millis(ttl));
-        slot(self.read(&script).await)
+        slot(self.reader_step(&script).await)
     }
 
     async fn fill(
@@ -184,26 +186,26 @@ where
         };
         let mut script = self.scripts.fill.key(self.key(key));
         script.arg(lease_bytes(token)).arg(entry).arg(millis(ttl));
-        let accepted: bool = self.read(&script).await?;
+        let accepted: bool = self.reader_step(&script).await?;
         Ok(if accepted { Fill::Accepted } else { Fill::Refused })
     }
 
     async fn forfeit(&self, key: &K, token: Token) -> Result<(), CacheError> {
         let mut script = self.scripts.forfeit.key(self.key(key));
         script.arg(lease_bytes(token));
-        Ok(self.read(&script).await?)
+        Ok(self.reader_step(&script).await?)
     }
 
     async fn fence(&self, key: &K, token: Token, ttl: Duration) -> Result<(), CacheError> {
         let mut script = self.scripts.fence.key(self.key(key));
         script.arg(token.to_string()).arg(millis(ttl));
-        self.write(&script).await
+        self.writer_step(&script).await
     }
 
     async fn release(&self, key: &K, token: Token) -> Result<(), CacheError> {
         let mut script = self.scripts.release.key(self.key(key));
         script.arg(token.to_string());
-        self.write(&script).await
+        self.writer_step(&script).await
     }
 
     /// Releases the key `{prefix}probe`, which shows that Redis answers, executes scripts and

@@ -1,4 +1,4 @@
--- Takes a writer out of the fence, together with the writers past their deadline, and removes the
+-- Removes a writer from the fence, together with the writers past their deadline, and removes the
 -- fence if no writer is left. Removes anything else: an entry, a lease, foreign bytes, another type.
 -- KEYS[1] the slot; ARGV[1] the writer's token
 local slot = redis.pcall('GET', KEYS[1])

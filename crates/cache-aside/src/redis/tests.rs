@@ -12,7 +12,7 @@ use crate::slot::{Entry, Slot, Token};
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// A server, which tests that run at the same time share, each under a key prefix of its own.
+/// A server shared by tests that run at the same time; each uses its own key prefix.
 type Shared = tokio::sync::Mutex<Weak<Redis>>;
 
 fn connect(urls: &str, prefix: &str) -> RedisCache {
@@ -55,7 +55,7 @@ async fn cluster() -> Redis {
     server
 }
 
-/// A server of the test's own, and keys with the prefix `p:`.
+/// A server for one test; keys have the prefix `p:`.
 fn own_server() -> (RedisCache, Redis) {
     let server = Redis::start();
     (connect(&server.url(), "p:"), server)

@@ -32,10 +32,10 @@ impl RedisUrl {
     }
 }
 
-/// The text is not an address of Redis. It is not repeated in the message because it may hold a
+/// The text is not a Redis address. It is not repeated in the message because it may hold a
 /// password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an address of Redis: expected {}", RedisUrl::FORMS)]
+#[error("not a Redis address: expected {}", RedisUrl::FORMS)]
 pub struct InvalidRedisUrl;
 
 impl FromStr for RedisUrl {

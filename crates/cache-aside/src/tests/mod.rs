@@ -1,5 +1,5 @@
 //! The pattern as a whole: readers and writers of two processes that share one cache and one store,
-//! whose steps are held back where it matters.
+//! whose steps a test can hold back.
 //!
 //! All tests run on one thread with the clock paused: time passes only when every task waits, so the
 //! tests depend on the order of events and never on the speed of the machine.

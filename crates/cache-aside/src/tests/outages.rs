@@ -4,16 +4,16 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::sleep;
 
-use super::world::{SECOND, StoreError, World, done, is_hit, loaded, patient, until};
+use super::world::{SECOND, StoreError, World, done, is_hit, loaded, long_policy, until};
 use crate::{Because, Load, Source};
 
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_cannot_reach_the_cache_releases_as_soon_as_it_can() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     assert_eq!(world.b.value().await, "old");
     world.a.cache.is_cut.store(true, Ordering::SeqCst);
     world.a.update("new").await.unwrap();
-    assert_eq!(world.b.value().await, "old", "which the guarantees allow for now");
+    assert_eq!(world.b.value().await, "old", "allowed until the release arrives");
     let expected = ("new".into(), loaded(Because::CacheUnavailable, Load::NotStored));
     assert_eq!(world.a.read().await, expected);
 
@@ -26,7 +26,7 @@ async fn a_writer_that_cannot_reach_the_cache_releases_as_soon_as_it_can() {
 /// The connection works again, but the release has not been tried again yet.
 #[tokio::test(start_paused = true)]
 async fn a_process_does_not_use_an_entry_that_it_still_has_to_release() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     world.a.value().await;
     world.a.cache.is_cut.store(true, Ordering::SeqCst);
     world.a.cache.loses_releases.store(true, Ordering::SeqCst);
@@ -42,9 +42,43 @@ async fn a_process_does_not_use_an_entry_that_it_still_has_to_release() {
     assert!(is_hit(world.a.read().await.1));
 }
 
+/// The outcome of the write is unknown, and neither of its fences reached the cache.
+#[tokio::test(start_paused = true)]
+async fn a_process_does_not_use_an_entry_from_before_a_write_with_an_unknown_outcome() {
+    let world = World::new(long_policy());
+    world.a.value().await;
+    world.a.cache.is_cut.store(true, Ordering::SeqCst);
+    world.a.cache.loses_releases.store(true, Ordering::SeqCst);
+    world.store.loses_answer.store(true, Ordering::SeqCst);
+    assert_eq!(world.a.update("new").await, Err(StoreError::TimedOut));
+    world.a.cache.is_cut.store(false, Ordering::SeqCst);
+    let expected = ("new".into(), loaded(Because::CacheUnavailable, Load::NotStored));
+    assert_eq!(world.a.read().await, expected);
+    world.a.cache.loses_releases.store(false, Ordering::SeqCst);
+    sleep(SECOND).await;
+    assert_eq!(world.b.value().await, "new", "the release has removed the old entry");
+}
+
+/// The first fence was placed, and the second one was not: the first one must last until it expires.
+#[tokio::test(start_paused = true)]
+async fn a_write_with_an_unknown_outcome_stays_in_the_fence_that_was_placed() {
+    let world = World::new(long_policy());
+    let write = world.store.writing.hold_next();
+    world.store.loses_answer.store(true, Ordering::SeqCst);
+    let process = std::sync::Arc::clone(&world.a);
+    let writer = tokio::spawn(async move { process.update("new").await });
+    until("the write reaches the store", || world.store.writing.is_reached()).await;
+    world.a.cache.loses_fences.store(true, Ordering::SeqCst);
+    write.let_go();
+    assert_eq!(done(writer).await, Err(StoreError::TimedOut));
+    assert!(world.is_fenced().await);
+    sleep(39 * SECOND).await;
+    assert!(world.is_fenced().await, "its 40 s count from the first fence");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_overdue_release_is_given_up_when_no_old_entry_can_be_left() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     world.a.cache.loses_releases.store(true, Ordering::SeqCst);
     world.a.update("new").await.unwrap();
     sleep(89 * SECOND).await; // the lease's TTL and the entry's are 90 s together
@@ -57,7 +91,7 @@ async fn an_overdue_release_is_given_up_when_no_old_entry_can_be_left() {
 /// The fill of that read is accepted, and still a read that begins after the write must not share it.
 #[tokio::test(start_paused = true)]
 async fn a_read_after_a_write_that_missed_the_cache_does_not_share_an_older_load() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     let load = world.store.loading.hold_next();
     let older = world.loading(&world.a).await;
     world.a.cache.loses_releases.store(true, Ordering::SeqCst);
@@ -65,7 +99,8 @@ async fn a_read_after_a_write_that_missed_the_cache_does_not_share_an_older_load
     world.a.update("new").await.unwrap();
     world.a.cache.is_cut.store(false, Ordering::SeqCst);
     let after = world.a.start_read();
-    until("it has looked", || after.is_finished() || world.a.joiners() > 0).await;
+    until("the later read has joined or finished", || after.is_finished() || world.a.joiners() > 0)
+        .await;
     load.let_go();
     assert_eq!(done(older).await.source, loaded(Because::NotCached, Load::Stored));
     assert_eq!(done(after).await.value.as_deref(), Some("new"));
@@ -74,8 +109,9 @@ async fn a_read_after_a_write_that_missed_the_cache_does_not_share_an_older_load
 /// The same, with an older read that waits for the lease of another process and will find the entry
 /// which that process fills in.
 #[tokio::test(start_paused = true)]
-async fn a_read_after_a_write_that_missed_the_cache_does_not_share_an_older_wait() {
-    let world = World::new(patient());
+async fn a_read_after_a_write_that_missed_the_cache_does_not_join_an_older_reader_waiting_for_a_lease()
+ {
+    let world = World::new(long_policy());
     let load = world.store.loading.hold_next();
     let other = world.loading(&world.b).await;
     let older = world.a.start_read();
@@ -84,7 +120,8 @@ async fn a_read_after_a_write_that_missed_the_cache_does_not_share_an_older_wait
     world.a.cache.loses_fences.store(true, Ordering::SeqCst);
     world.a.update("new").await.unwrap();
     let after = world.a.start_read();
-    until("it has looked", || after.is_finished() || world.a.joiners() > 0).await;
+    until("the later read has joined or finished", || after.is_finished() || world.a.joiners() > 0)
+        .await;
     load.let_go();
     assert_eq!(done(other).await.value.as_deref(), Some("old"));
     assert_eq!(done(older).await.value.as_deref(), Some("old"));
@@ -93,7 +130,7 @@ async fn a_read_after_a_write_that_missed_the_cache_does_not_share_an_older_wait
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_copy_is_returned_while_the_store_is_unreachable_and_is_marked() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     world.a.value().await;
     world.store.is_unreachable.store(true, Ordering::SeqCst);
     assert!(is_hit(world.a.read().await.1), "the entry is still cached");
@@ -110,7 +147,7 @@ async fn a_stale_copy_is_returned_while_the_store_is_unreachable_and_is_marked()
 
 #[tokio::test(start_paused = true)]
 async fn no_stale_copy_replaces_an_error_that_is_not_an_outage() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     world.a.value().await;
     world.store.is_unreadable.store(true, Ordering::SeqCst);
     sleep(61 * SECOND).await;
@@ -119,7 +156,7 @@ async fn no_stale_copy_replaces_an_error_that_is_not_an_outage() {
 
 #[tokio::test(start_paused = true)]
 async fn a_write_drops_the_copy_of_its_own_process() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     world.a.value().await;
     world.a.update("new").await.unwrap();
     world.store.is_unreachable.store(true, Ordering::SeqCst);
@@ -128,7 +165,7 @@ async fn a_write_drops_the_copy_of_its_own_process() {
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_of_a_load_that_began_before_a_write_is_not_kept() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     let load = world.store.loading.hold_next();
     let slow = world.loading(&world.a).await;
     world.a.update("new").await.unwrap();
@@ -141,7 +178,7 @@ async fn a_copy_of_a_load_that_began_before_a_write_is_not_kept() {
 /// Whether the write was applied is unknown, so the copy may be from before it.
 #[tokio::test(start_paused = true)]
 async fn a_write_that_never_returns_has_dropped_the_copy() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     world.a.value().await;
     let _never = world.store.writing.hold_next();
     let writer = world.a.start_update("new");

@@ -1,13 +1,13 @@
-//! Reads: leases, fences of others, and shared loads.
+//! Reads: leases, fences of other processes, and shared loads.
 
 use std::sync::atomic::Ordering;
 
-use super::world::{KEY, SECOND, World, done, is_hit, loaded, patient, until};
+use super::world::{KEY, SECOND, World, done, is_hit, loaded, long_policy, until};
 use crate::{Because, Load, Slot};
 
 #[tokio::test(start_paused = true)]
 async fn the_first_read_loads_and_the_second_is_a_hit() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     assert_eq!(world.a.read().await, ("old".into(), loaded(Because::NotCached, Load::Stored)));
     assert!(is_hit(world.b.read().await.1));
     assert_eq!(world.store.loads(), 1);
@@ -15,7 +15,7 @@ async fn the_first_read_loads_and_the_second_is_a_hit() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_waits_for_the_lease_of_another_process() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     let load = world.store.loading.hold_next();
     let first = world.loading(&world.a).await;
     let second = world.b.start_read();
@@ -28,7 +28,7 @@ async fn a_reader_waits_for_the_lease_of_another_process() {
 
 #[tokio::test(start_paused = true)]
 async fn readers_of_one_process_wait_together_for_the_lease_of_another() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     let load = world.store.loading.hold_next();
     let first = world.loading(&world.b).await;
     let leader = world.a.start_read();
@@ -38,12 +38,12 @@ async fn readers_of_one_process_wait_together_for_the_lease_of_another() {
     for read in joiners.into_iter().chain([first, leader]) {
         assert_eq!(done(read).await.value.as_deref(), Some("old"));
     }
-    assert_eq!(world.a.cache.gets.load(Ordering::SeqCst), 3, "nobody had to look again");
+    assert_eq!(world.a.cache.gets.load(Ordering::SeqCst), 3, "no reader asked the cache twice");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_does_not_wait_long_for_a_lease_and_then_does_not_fill() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     world.crashed_reader().await;
     let start = tokio::time::Instant::now();
     assert_eq!(world.b.read().await, ("old".into(), loaded(Because::Leased, Load::NotStored)));
@@ -55,7 +55,7 @@ async fn a_reader_does_not_wait_long_for_a_lease_and_then_does_not_fill() {
 /// old load to be filled.
 #[tokio::test(start_paused = true)]
 async fn no_lease_is_requested_twice_with_the_same_token() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     world.crashed_reader().await;
     world.a.value().await;
     let tokens = world.a.cache.leases.lock().unwrap().clone();
@@ -67,7 +67,7 @@ async fn no_lease_is_requested_twice_with_the_same_token() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_finds_a_fence_loads_and_does_not_fill() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     let writer = world.other_writer().await;
     for _ in 0..2 {
         assert_eq!(world.a.read().await.1, loaded(Because::Fenced, Load::NotStored));
@@ -78,7 +78,7 @@ async fn a_reader_that_finds_a_fence_loads_and_does_not_fill() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_overtaken_by_a_write_does_not_fill_the_old_value() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     let load = world.store.loading.hold_next();
     let slow = world.loading(&world.a).await; // it has read "old" and holds the lease
     world.b.update("new").await.unwrap();
@@ -93,7 +93,7 @@ async fn a_reader_overtaken_by_a_write_does_not_fill_the_old_value() {
 
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_reads_in_two_processes_causes_one_load() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     let process = |n| if n % 2 == 0 { &world.a } else { &world.b };
     let reads: Vec<_> = (0..100).map(|n| process(n).start_read()).collect();
     for read in reads {
@@ -104,7 +104,7 @@ async fn a_burst_of_reads_in_two_processes_causes_one_load() {
 
 #[tokio::test(start_paused = true)]
 async fn readers_of_one_process_share_a_load_that_was_cached() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     let load = world.store.loading.hold_next();
     let first = world.loading(&world.a).await;
     let late = world.a.joining().await;
@@ -114,11 +114,10 @@ async fn readers_of_one_process_share_a_load_that_was_cached() {
     assert_eq!(world.store.loads(), 1);
 }
 
-/// Without the cache no load is cached, so readers that joined late must start again: all at the
-/// same moment, and once for all of them.
+/// Nothing is cached, so readers that joined late start again together, and share one load.
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_reads_past_the_cache_causes_few_loads() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     world.a.cache.is_cut.store(true, Ordering::SeqCst);
     let load = world.store.loading.hold_next();
     let first = world.loading(&world.a).await;
@@ -137,7 +136,7 @@ async fn a_burst_of_reads_past_the_cache_causes_few_loads() {
 /// The reader's process has a load in progress that began before the write.
 #[tokio::test(start_paused = true)]
 async fn a_read_that_begins_after_a_write_does_not_share_a_load_from_before_it() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     let load = world.store.loading.hold_next();
     let slow = world.loading(&world.a).await;
     world.b.update("new").await.unwrap();
@@ -151,13 +150,14 @@ async fn a_read_that_begins_after_a_write_does_not_share_a_load_from_before_it()
 /// that it was accepted.
 #[tokio::test(start_paused = true)]
 async fn a_read_that_begins_after_the_fill_was_sent_does_not_share_the_load() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     let fill = world.a.cache.filled.hold_next();
     let slow = world.a.start_read();
     until("the fill is executed", || world.a.cache.filled.is_reached()).await;
     world.b.update("new").await.unwrap();
     let after = world.a.start_read();
-    until("it has looked", || after.is_finished() || world.a.joiners() > 0).await;
+    until("the later read has joined or finished", || after.is_finished() || world.a.joiners() > 0)
+        .await;
     fill.let_go();
     assert_eq!(done(slow).await.value.as_deref(), Some("old"));
     assert_eq!(done(after).await.value.as_deref(), Some("new"));
@@ -167,7 +167,7 @@ async fn a_read_that_begins_after_the_fill_was_sent_does_not_share_the_load() {
 /// its answer arrives.
 #[tokio::test(start_paused = true)]
 async fn a_read_that_begins_after_the_lease_was_requested_does_not_share_the_entry_it_found() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     let request = world.a.cache.leasing.hold_next();
     let slow = world.a.start_read();
     until("it requests the lease", || world.a.cache.leasing.is_reached()).await;
@@ -184,8 +184,8 @@ async fn a_read_that_begins_after_the_lease_was_requested_does_not_share_the_ent
 }
 
 #[tokio::test(start_paused = true)]
-async fn joiners_load_for_themselves_when_their_leader_goes_away() {
-    let world = World::new(patient());
+async fn joiners_load_for_themselves_when_their_leader_is_dropped() {
+    let world = World::new(long_policy());
     let _never = world.store.loading.hold_next();
     let leader = world.loading(&world.a).await;
     let joiner = world.a.joining().await;
@@ -194,8 +194,8 @@ async fn joiners_load_for_themselves_when_their_leader_goes_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_load_gives_its_lease_back() {
-    let world = World::new(patient());
+async fn a_failed_load_forfeits_its_lease() {
+    let world = World::new(long_policy());
     world.store.is_unreachable.store(true, Ordering::SeqCst);
     assert!(world.a.get().await.is_err());
     assert_eq!(world.slot().await, Slot::Nothing);
@@ -203,7 +203,7 @@ async fn a_failed_load_gives_its_lease_back() {
 
 #[tokio::test(start_paused = true)]
 async fn what_another_program_wrote_is_removed_and_the_value_is_cached() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     world.a.cache.is_foreign.store(true, Ordering::SeqCst);
     assert_eq!(world.a.read().await, ("old".into(), loaded(Because::NotCached, Load::Stored)));
     assert!(is_hit(world.a.read().await.1));
@@ -211,7 +211,7 @@ async fn what_another_program_wrote_is_removed_and_the_value_is_cached() {
 
 #[tokio::test(start_paused = true)]
 async fn not_found_is_cached_until_someone_writes() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     world.a.remove().await.unwrap();
     assert_eq!(world.a.get().await.unwrap().source, loaded(Because::NotCached, Load::Stored));
     let again = world.b.get().await.unwrap();
@@ -222,7 +222,7 @@ async fn not_found_is_cached_until_someone_writes() {
 
 #[tokio::test(start_paused = true)]
 async fn not_found_is_not_cached_with_a_negative_ttl_of_zero() {
-    let world = World::new(patient().negative_ttl(std::time::Duration::ZERO));
+    let world = World::new(long_policy().negative_ttl(std::time::Duration::ZERO));
     world.a.remove().await.unwrap();
     for _ in 0..2 {
         let read = world.a.get().await.unwrap();
@@ -233,7 +233,7 @@ async fn not_found_is_not_cached_with_a_negative_ttl_of_zero() {
 
 #[tokio::test(start_paused = true)]
 async fn entries_that_are_stored_together_do_not_expire_together() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     for key in KEY..KEY + 30 {
         world.a.get_key(key).await.unwrap();
     }

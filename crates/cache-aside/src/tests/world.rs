@@ -18,8 +18,8 @@ pub(super) const KEY: u64 = 1;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-/// A policy with so much time that nothing expires unless a test lets it.
-pub(super) fn patient() -> PolicyBuilder {
+/// A policy with long times: nothing expires unless a test waits for it.
+pub(super) fn long_policy() -> PolicyBuilder {
     Policy::builder()
         .ttl(60 * SECOND)
         .negative_ttl(60 * SECOND)
@@ -69,7 +69,7 @@ pub(super) struct World {
     pub(super) store: Arc<Store>,
 }
 
-/// A process with the pattern in it.
+/// A simulated process.
 pub(super) struct Process {
     pattern: CacheAside<u64, String, StoreError, Arc<Connection>>,
     pub(super) cache: Arc<Connection>,
@@ -102,7 +102,7 @@ impl World {
         matches!(self.slot().await, Slot::Fence(_))
     }
 
-    /// A lease or a fence of a process that has crashed since.
+    /// Takes the lease for a reader that then crashes.
     pub(super) async fn crashed_reader(&self) {
         self.cache.lease(&KEY, Token::new(), 30 * SECOND).await.unwrap();
     }
@@ -185,7 +185,7 @@ pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
         }
         sleep(Duration::from_millis(1)).await;
     }
-    panic!("it does not happen: {what}");
+    panic!("it did not happen within ten minutes: {what}");
 }
 
 /// The result of a task, which must end within ten minutes of paused time.
@@ -205,7 +205,7 @@ pub(super) fn is_hit(source: Source) -> bool {
 #[derive(Default)]
 pub(super) struct Gate(Mutex<Option<Arc<Semaphore>>>);
 
-/// Lets the request go on that a [`Gate`] holds back.
+/// Lets a request continue that a [`Gate`] holds back.
 pub(super) struct Held(Arc<Semaphore>);
 
 impl Gate {
@@ -239,9 +239,9 @@ impl Held {
 pub(super) struct Store {
     value: Mutex<Option<String>>,
     loads: AtomicUsize,
-    /// Between the moment a load has read the value and its answer.
+    /// Holds a load back after it has read the value.
     pub(super) loading: Gate,
-    /// Before a write is applied.
+    /// Holds a write back before it is applied.
     pub(super) writing: Gate,
     pub(super) is_unreachable: AtomicBool,
     /// What is stored is not a value.
@@ -299,11 +299,11 @@ pub(super) struct Connection {
     pub(super) leases: Mutex<Vec<Token>>,
     /// The TTLs of all fills.
     pub(super) fills: Mutex<Vec<Duration>>,
-    /// Before a lease request reaches the cache.
+    /// Holds a lease request back before it reaches the cache.
     pub(super) leasing: Gate,
-    /// Between the execution of a lease request and its answer.
+    /// Holds back the reply to a lease request.
     pub(super) leased: Gate,
-    /// Between the execution of a fill and its answer.
+    /// Holds back the reply to a fill.
     pub(super) filled: Gate,
 }
 

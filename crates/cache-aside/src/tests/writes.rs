@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::world::{SECOND, StoreError, World, done, is_hit, loaded, patient, until};
+use super::world::{SECOND, StoreError, World, done, is_hit, loaded, long_policy, until};
 use crate::{Because, Load, Slot};
 
 #[tokio::test(start_paused = true)]
 async fn every_process_sees_a_write_that_has_returned() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     world.a.value().await;
     world.b.update("new").await.unwrap();
     for process in [&world.a, &world.b] {
@@ -20,7 +20,7 @@ async fn every_process_sees_a_write_that_has_returned() {
 
 #[tokio::test(start_paused = true)]
 async fn the_fence_of_a_writer_that_crashed_expires() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     world.a.value().await;
     let _never = world.store.writing.hold_next();
     let writer = world.a.start_update("new");
@@ -33,7 +33,7 @@ async fn the_fence_of_a_writer_that_crashed_expires() {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_of_two_writers_to_finish_does_not_remove_the_fence_of_the_other() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     world.a.value().await;
     let write = world.store.writing.hold_next();
     let slow = world.a.start_update("slow");
@@ -50,7 +50,7 @@ async fn the_first_of_two_writers_to_finish_does_not_remove_the_fence_of_the_oth
 
 #[tokio::test(start_paused = true)]
 async fn a_write_whose_outcome_is_unknown_keeps_its_fence_for_the_full_time() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     let write = world.store.writing.hold_next();
     world.store.loses_answer.store(true, Ordering::SeqCst);
     let process = std::sync::Arc::clone(&world.a);
@@ -68,7 +68,7 @@ async fn a_write_whose_outcome_is_unknown_keeps_its_fence_for_the_full_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_write_releases_its_fence() {
-    let world = World::new(patient());
+    let world = World::new(long_policy());
     world.a.value().await;
     world.store.refuses.store(true, Ordering::SeqCst);
     assert_eq!(world.a.update("new").await, Err(StoreError::Refused));
@@ -79,7 +79,7 @@ async fn a_refused_write_releases_its_fence() {
 #[tokio::test(start_paused = true)]
 async fn a_fence_that_took_too_long_to_place_is_placed_again_before_the_write() {
     let ms = Duration::from_millis;
-    let policy = patient().write_timeout(ms(100)).cache_timeout(ms(100));
+    let policy = long_policy().write_timeout(ms(100)).cache_timeout(ms(100));
     let world = World::new(policy.fence_ttl(ms(2400))); // which leaves 300 ms for the fence
     *world.a.cache.next_fence_takes.lock().unwrap() = Some(ms(400));
     world.a.update("new").await.unwrap();

@@ -1,118 +1,29 @@
-//! The settings: every environment variable that the handler reads, with its default, its unit and
-//! its bounds, in one table. (With an identity, `azure_identity` also reads the variables that Azure
-//! and Kubernetes set: `IDENTITY_ENDPOINT`, `IDENTITY_HEADER`, `AZURE_CLIENT_ID`, `AZURE_TENANT_ID`,
-//! `AZURE_FEDERATED_TOKEN_FILE` and the like.)
+//! The settings: every environment variable that the handler reads. [`table`] has their names,
+//! defaults, bounds and meanings. (With an identity, `azure_identity` also reads the variables that
+//! Azure and Kubernetes set: `IDENTITY_ENDPOINT`, `IDENTITY_HEADER`, `AZURE_CLIENT_ID`,
+//! `AZURE_TENANT_ID`, `AZURE_FEDERATED_TOKEN_FILE` and the like.)
 //!
 //! A value that does not parse, is out of bounds, or breaks a rule together with another value stops
 //! the start with one line that names the variable, the value and what is allowed. A secret is shown
 //! as `***`.
 
+mod table;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
 use cache_aside::redis::RedisUrl;
-use cache_aside::{LANDING_MARGIN, Policy, PolicyError};
+use cache_aside::{LATE_WRITE_MARGIN, Policy, PolicyError};
 use ulid::Ulid;
 
 use crate::cache::RedisAccess;
 use crate::identity::{CredentialKind, Identity};
 use crate::store::TableAccess;
-use crate::telemetry;
 
-/// A variable, as the README's table shows it.
-pub struct Variable {
-    /// The environment variable's name.
-    pub name: &'static str,
-    /// The value if it is not set or is empty; `None` if the README describes it in words.
-    pub default: Option<&'static str>,
-    /// What is allowed, for the message that refuses a value.
-    allowed: &'static str,
-    /// Shown as `***`.
-    secret: bool,
-}
-
-const fn variable(
-    name: &'static str,
-    default: Option<&'static str>,
-    allowed: &'static str,
-) -> Variable {
-    Variable { name, default, allowed, secret: false }
-}
-
-const PORT: Variable =
-    variable(custom_handler::PORT_VARIABLE, Some("7071"), "a port number from 0 to 65535");
-const ADDRESS: Variable = variable("HANDLER_ADDRESS", Some("127.0.0.1"), "an IP address");
-const TABLE_CONNECTION: Variable = Variable {
-    name: "USERS_TABLE_CONNECTION",
-    default: None,
-    allowed: "a storage connection string, or UseDevelopmentStorage=true for Azurite",
-    secret: true,
-};
-const TABLE_SERVICE_URI: Variable = Variable {
-    name: "USERS_TABLE_CONNECTION__tableServiceUri",
-    default: None,
-    allowed: "the https:// URI of a table service without a signature, and no USERS_TABLE_CONNECTION beside it",
-    secret: true, // it should not be one, but a URI with a signature is easily pasted here
-};
-const TABLE_CREDENTIAL: Variable =
-    variable("USERS_TABLE_CONNECTION__credential", None, CredentialKind::ALLOWED);
-const TABLE_CLIENT_ID: Variable =
-    variable("USERS_TABLE_CONNECTION__clientId", None, "the client id of an identity");
-const TABLE_NAME: Variable =
-    variable("USERS_TABLE_NAME", Some("users"), "3 to 63 letters and digits, the first a letter");
-const TABLE_TIMEOUT: Variable =
-    variable("TABLE_TIMEOUT", Some("3s"), "a duration from 100ms to 10s");
-const REDIS_URL: Variable =
-    Variable { name: "REDIS_URL", default: None, allowed: RedisUrl::FORMS, secret: true };
-const REDIS_CREDENTIAL: Variable = variable("REDIS_CREDENTIAL", None, CredentialKind::ALLOWED);
-const REDIS_CLIENT_ID: Variable = variable("REDIS_CLIENT_ID", None, "the client id of an identity");
-const REDIS_TIMEOUT: Variable =
-    variable("REDIS_TIMEOUT", Some("100ms"), "a duration from 5ms to 1s");
-const KEY_PREFIX: Variable =
-    variable("CACHE_KEY_PREFIX", None, "up to 128 letters, digits and characters of .:_-/");
-const TTL: Variable = variable("CACHE_TTL", Some("10s"), "a duration from 100ms to 24h");
-const TTL_JITTER: Variable =
-    variable("CACHE_TTL_JITTER", Some("10%"), "a percentage from 0% to 50%");
-const NEGATIVE_TTL: Variable =
-    variable("CACHE_NEGATIVE_TTL", Some("2s"), "a duration from 0s to CACHE_TTL");
-const LEASE_TTL: Variable =
-    variable("CACHE_LEASE_TTL", Some("4s"), "a duration of at least TABLE_TIMEOUT, up to 60s");
-const FENCE_TTL: Variable = variable(
-    "CACHE_FENCE_TTL",
-    Some("10s"),
-    "a duration longer than REDIS_TIMEOUT + TABLE_TIMEOUT + 2s, up to 5m",
-);
-const STALE_GRACE: Variable =
-    variable("CACHE_STALE_GRACE", Some("60s"), "a duration from 0s to 24h");
-const LOG: Variable =
-    variable("RUST_LOG", Some(telemetry::DEFAULT_FILTER), "a filter in the syntax of env_logger");
-
-/// All variables, in the README's order.
-pub const VARIABLES: [&Variable; 20] = [
-    &PORT,
-    &ADDRESS,
-    &TABLE_CONNECTION,
-    &TABLE_SERVICE_URI,
-    &TABLE_CREDENTIAL,
-    &TABLE_CLIENT_ID,
-    &TABLE_NAME,
-    &TABLE_TIMEOUT,
-    &REDIS_URL,
-    &REDIS_CREDENTIAL,
-    &REDIS_CLIENT_ID,
-    &REDIS_TIMEOUT,
-    &KEY_PREFIX,
-    &TTL,
-    &TTL_JITTER,
-    &NEGATIVE_TTL,
-    &LEASE_TTL,
-    &FENCE_TTL,
-    &STALE_GRACE,
-    &LOG,
-];
+use self::table::*;
+pub use self::table::{Allowed, IfUnset, VARIABLES, Variable};
 
 /// How the handler runs.
 #[derive(Debug)]
@@ -129,7 +40,7 @@ pub struct Settings {
     pub key_prefix: String,
     /// The durations of the pattern.
     pub policy: Policy,
-    /// What to warn about: variables that nothing reads.
+    /// What to warn about: `CACHE_` variables that are set but unknown.
     pub warnings: Vec<String>,
 }
 
@@ -147,9 +58,18 @@ impl fmt::Display for InvalidSetting {
 impl std::error::Error for InvalidSetting {}
 
 impl Variable {
-    fn refuse(&self, value: &str, allowed: &str) -> InvalidSetting {
-        let value = if self.secret { "***" } else { value };
-        InvalidSetting(format!("{}={value:?} is not allowed: it must be {allowed}", self.name))
+    /// The error for a value that is not one of the allowed ones.
+    fn refuse(&self, value: &str) -> InvalidSetting {
+        let example = match (self.allowed, self.default) {
+            (Allowed::Durations { .. }, IfUnset::Value(value)) => format!(", such as {value}"),
+            _ => String::new(),
+        };
+        self.refuse_because(value, &format!("it must be {}{example}", self.allowed))
+    }
+
+    fn refuse_because(&self, value: &str, reason: &str) -> InvalidSetting {
+        let value = if self.is_secret { "***" } else { value };
+        InvalidSetting(format!("{}={value:?} is not allowed: {reason}", self.name))
     }
 }
 
@@ -161,7 +81,9 @@ impl Given<'_> {
     /// always be unset.
     fn text(&self, variable: &Variable) -> Option<String> {
         let given = (self.0)(variable.name).map(|text| text.trim().to_owned());
-        given.filter(|text| !text.is_empty()).or_else(|| variable.default.map(str::to_owned))
+        given
+            .filter(|text| !text.is_empty())
+            .or_else(|| variable.default.value().map(str::to_owned))
     }
 
     fn parse<T>(
@@ -170,16 +92,13 @@ impl Given<'_> {
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, InvalidSetting> {
         let text = self.text(variable).unwrap_or_default();
-        parse(&text).ok_or_else(|| variable.refuse(&text, variable.allowed))
+        parse(&text).ok_or_else(|| variable.refuse(&text))
     }
 
-    fn duration(
-        &self,
-        variable: &Variable,
-        allowed: RangeInclusive<Duration>,
-    ) -> Result<Duration, InvalidSetting> {
+    fn duration(&self, variable: &Variable) -> Result<Duration, InvalidSetting> {
+        let range = variable.allowed.range();
         self.parse(variable, |text| {
-            humantime::parse_duration(text).ok().filter(|duration| allowed.contains(duration))
+            humantime::parse_duration(text).ok().filter(|duration| range.contains(duration))
         })
     }
 
@@ -192,7 +111,8 @@ impl Given<'_> {
             return Ok(None);
         };
         let parsed = text.parse();
-        parsed.map(Some).map_err(|error: T::Err| variable.refuse(&text, &error.to_string()))
+        let refuse = |error: T::Err| variable.refuse_because(&text, &format!("it must be {error}"));
+        parsed.map(Some).map_err(refuse)
     }
 }
 
@@ -205,9 +125,10 @@ impl Given<'_> {
             return Ok(connection);
         };
         if connection.is_some() {
-            return Err(TABLE_SERVICE_URI.refuse(&uri, TABLE_SERVICE_URI.allowed));
+            return Err(TABLE_SERVICE_URI
+                .refuse_because(&uri, "it must not be set together with USERS_TABLE_CONNECTION"));
         }
-        // Where Kubernetes provides a federated token, it is meant to be used.
+        // If Kubernetes provides a federated token, use it.
         let default = match self.0("AZURE_FEDERATED_TOKEN_FILE") {
             Some(_) => CredentialKind::WorkloadIdentity,
             None => CredentialKind::ManagedIdentity,
@@ -216,22 +137,23 @@ impl Given<'_> {
         let identity = Identity::new(kind, self.text(&TABLE_CLIENT_ID));
         TableAccess::with_identity(&uri, identity)
             .map(Some)
-            .ok_or_else(|| TABLE_SERVICE_URI.refuse(&uri, TABLE_SERVICE_URI.allowed))
+            .ok_or_else(|| TABLE_SERVICE_URI.refuse(&uri))
     }
 
     /// Redis, with the password in its URL or with an identity.
     fn redis_access(&self) -> Result<Option<RedisAccess>, InvalidSetting> {
-        let Some(url) = self.optional::<RedisUrl>(&REDIS_URL)? else {
+        let Some(text) = self.text(&REDIS_URL) else {
             self.only_with(&REDIS_URL, &[&REDIS_CREDENTIAL, &REDIS_CLIENT_ID])?;
             return Ok(None);
         };
+        let url: RedisUrl = text.parse().map_err(|_| REDIS_URL.refuse(&text))?;
         let Some(kind) = self.optional(&REDIS_CREDENTIAL)? else {
             self.only_with(&REDIS_CREDENTIAL, &[&REDIS_CLIENT_ID])?;
             return Ok(Some(RedisAccess { url, identity: None }));
         };
         if !url.is_encrypted() {
-            let allowed = "rediss:// if REDIS_CREDENTIAL is set, because a token must not be sent unencrypted";
-            return Err(REDIS_URL.refuse("", allowed));
+            let reason = "it must be rediss:// if REDIS_CREDENTIAL is set: tokens must not be sent unencrypted";
+            return Err(REDIS_URL.refuse_because(&text, reason));
         }
         let identity = Some(Identity::new(kind, self.text(&REDIS_CLIENT_ID)));
         Ok(Some(RedisAccess { url, identity }))
@@ -241,7 +163,8 @@ impl Given<'_> {
     fn only_with(&self, needed: &Variable, variables: &[&Variable]) -> Result<(), InvalidSetting> {
         for variable in variables {
             if let Some(text) = self.text(variable) {
-                return Err(variable.refuse(&text, &format!("set together with {}", needed.name)));
+                let reason = format!("it must be set together with {}", needed.name);
+                return Err(variable.refuse_because(&text, &reason));
             }
         }
         Ok(())
@@ -267,8 +190,6 @@ impl Settings {
         names: impl IntoIterator<Item = String>,
     ) -> Result<Self, InvalidSetting> {
         let given = Given(value);
-        let (ms, s) = (Duration::from_millis, Duration::from_secs);
-
         let port: u16 = given.parse(&PORT, |text| text.parse().ok())?;
         let address: IpAddr = given.parse(&ADDRESS, |text| text.parse().ok())?;
         let table = given.table_access()?;
@@ -276,15 +197,15 @@ impl Settings {
             given.parse(&TABLE_NAME, |text| is_table_name(text).then(|| text.to_owned()))?;
         let redis = given.redis_access()?;
 
-        let table_timeout = given.duration(&TABLE_TIMEOUT, ms(100)..=s(10))?;
+        let table_timeout = given.duration(&TABLE_TIMEOUT)?;
         let policy = Policy::builder()
-            .ttl(given.duration(&TTL, ms(100)..=s(24 * 3600))?)
+            .ttl(given.duration(&TTL)?)
             .ttl_jitter(given.parse(&TTL_JITTER, parse_jitter)?)
-            .negative_ttl(given.duration(&NEGATIVE_TTL, Duration::ZERO..=s(24 * 3600))?)
-            .lease_ttl(given.duration(&LEASE_TTL, Duration::ZERO..=s(60))?)
-            .fence_ttl(given.duration(&FENCE_TTL, Duration::ZERO..=s(300))?)
-            .stale_grace(given.duration(&STALE_GRACE, Duration::ZERO..=s(24 * 3600))?)
-            .cache_timeout(given.duration(&REDIS_TIMEOUT, ms(5)..=s(1))?)
+            .negative_ttl(given.duration(&NEGATIVE_TTL)?)
+            .lease_ttl(given.duration(&LEASE_TTL)?)
+            .fence_ttl(given.duration(&FENCE_TTL)?)
+            .stale_grace(given.duration(&STALE_GRACE)?)
+            .cache_timeout(given.duration(&REDIS_TIMEOUT)?)
             .load_timeout(table_timeout)
             .write_timeout(table_timeout)
             .build()
@@ -293,7 +214,7 @@ impl Settings {
         let key_prefix = match given.text(&KEY_PREFIX) {
             None => default_prefix(table.as_ref(), &table_name),
             Some(prefix) if is_prefix(&prefix) => prefix,
-            Some(prefix) => return Err(KEY_PREFIX.refuse(&prefix, KEY_PREFIX.allowed)),
+            Some(prefix) => return Err(KEY_PREFIX.refuse(&prefix)),
         };
         Ok(Self {
             listen: SocketAddr::new(address, port),
@@ -335,32 +256,29 @@ fn default_prefix(table: Option<&TableAccess>, table_name: &str) -> String {
     }
 }
 
-/// Names the variables that a rule of the policy is about.
+/// Restates an error of the policy in terms of the variables.
 fn refuse_policy(error: &PolicyError) -> InvalidSetting {
     let show = |duration: &Duration| humantime::format_duration(*duration).to_string();
     match error {
-        PolicyError::LeaseTtl { lease_ttl, load_timeout } => LEASE_TTL.refuse(
+        PolicyError::LeaseTtl { lease_ttl, load_timeout } => LEASE_TTL.refuse_because(
             &show(lease_ttl),
-            &format!("at least TABLE_TIMEOUT, which is {}", show(load_timeout)),
+            &format!("it must be at least TABLE_TIMEOUT, which is {}", show(load_timeout)),
         ),
-        PolicyError::FenceTtl { fence_ttl, minimum } => FENCE_TTL.refuse(
+        PolicyError::FenceTtl { fence_ttl, minimum } => FENCE_TTL.refuse_because(
             &show(fence_ttl),
             &format!(
-                "longer than REDIS_TIMEOUT + TABLE_TIMEOUT + {}, which is {}",
-                show(&LANDING_MARGIN),
+                "it must be longer than REDIS_TIMEOUT + TABLE_TIMEOUT + {}, which is {}",
+                show(&LATE_WRITE_MARGIN),
                 show(minimum)
             ),
         ),
-        PolicyError::NegativeTtl { negative_ttl, .. } => {
-            NEGATIVE_TTL.refuse(&show(negative_ttl), NEGATIVE_TTL.allowed)
-        }
+        PolicyError::NegativeTtl { negative_ttl, .. } => NEGATIVE_TTL.refuse(&show(negative_ttl)),
         // Other rules cannot be broken by values within their bounds.
         other => InvalidSetting(other.to_string()),
     }
 }
 
-/// Variables that look like settings of the handler and are not: typing errors would otherwise go
-/// unnoticed.
+/// Misspelt `CACHE_` variables, which would otherwise go unnoticed.
 fn unknown(names: impl IntoIterator<Item = String>) -> Vec<String> {
     let known = |name: &str| VARIABLES.iter().any(|variable| variable.name == name);
     let mut unknown: Vec<String> = names

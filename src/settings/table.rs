@@ -1,0 +1,271 @@
+//! The one table of variables. `handler --help` prints it, and a test compares the README's table
+//! with it.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use cache_aside::redis::RedisUrl;
+
+use crate::identity::CredentialKind;
+use crate::telemetry;
+
+use self::Allowed::Words;
+use self::IfUnset::{Value, Words as InWords};
+
+/// An environment variable that the handler reads.
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What applies if it is not set or is empty.
+    pub default: IfUnset,
+    /// Which values it may have.
+    pub allowed: Allowed,
+    /// What it is for.
+    pub meaning: &'static str,
+    /// Its value is shown as `***`.
+    pub(super) is_secret: bool,
+}
+
+/// What applies if a variable is not set or is empty.
+#[derive(Clone, Copy, Debug)]
+pub enum IfUnset {
+    /// The same as if it had this value.
+    Value(&'static str),
+    /// What these words say.
+    Words(&'static str),
+}
+
+/// Which values a variable may have. Displayed as the end of the sentence "it must be …".
+#[derive(Clone, Copy, Debug)]
+pub enum Allowed {
+    /// What these words say.
+    Words(&'static str),
+    /// Durations, and what else must hold for them.
+    Durations {
+        /// The shortest.
+        from: &'static str,
+        /// The longest.
+        to: &'static str,
+        /// A rule that involves other variables.
+        rule: Option<&'static str>,
+    },
+}
+
+impl IfUnset {
+    /// The value, if it is one.
+    pub(super) fn value(self) -> Option<&'static str> {
+        match self {
+            IfUnset::Value(value) => Some(value),
+            IfUnset::Words(_) => None,
+        }
+    }
+}
+
+impl Allowed {
+    /// The range of durations; empty for a variable that is not a duration.
+    pub(super) fn range(self) -> RangeInclusive<Duration> {
+        // A test checks that the texts in the table are durations.
+        let parse = |text| humantime::parse_duration(text).unwrap_or_default();
+        match self {
+            Allowed::Words(_) => Duration::MAX..=Duration::ZERO,
+            Allowed::Durations { from, to, .. } => parse(from)..=parse(to),
+        }
+    }
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Allowed::Words(words) => f.write_str(words),
+            Allowed::Durations { from, to, rule } => {
+                write!(f, "a duration from {from} to {to}")?;
+                rule.map_or(Ok(()), |rule| write!(f, ", {rule}"))
+            }
+        }
+    }
+}
+
+const fn variable(
+    name: &'static str,
+    default: IfUnset,
+    allowed: Allowed,
+    meaning: &'static str,
+) -> Variable {
+    Variable { name, default, allowed, meaning, is_secret: false }
+}
+
+const fn secret(
+    name: &'static str,
+    default: IfUnset,
+    allowed: Allowed,
+    meaning: &'static str,
+) -> Variable {
+    Variable { is_secret: true, ..variable(name, default, allowed, meaning) }
+}
+
+const fn durations(from: &'static str, to: &'static str) -> Allowed {
+    Allowed::Durations { from, to, rule: None }
+}
+
+const fn durations_with(from: &'static str, to: &'static str, rule: &'static str) -> Allowed {
+    Allowed::Durations { from, to, rule: Some(rule) }
+}
+
+pub(super) const PORT: Variable = variable(
+    custom_handler::PORT_VARIABLE,
+    Value("7071"),
+    Words("a port number from 0 to 65535"),
+    "the port to listen on, 0 for any free one; set by the Functions host",
+);
+pub(super) const ADDRESS: Variable = variable(
+    "HANDLER_ADDRESS",
+    Value("127.0.0.1"),
+    Words("an IP address"),
+    "the address to listen on; keep the default when running behind the host",
+);
+pub(super) const TABLE_CONNECTION: Variable = secret(
+    "USERS_TABLE_CONNECTION",
+    InWords("in-process store"),
+    Words("a storage connection string, or UseDevelopmentStorage=true for Azurite"),
+    "the table service, as in the Azure portal",
+);
+pub(super) const TABLE_SERVICE_URI: Variable = secret(
+    "USERS_TABLE_CONNECTION__tableServiceUri",
+    InWords("none"),
+    Words("the https:// URI of a table service, without a signature"),
+    "the table service, used with an identity: https://{account}.table.core.windows.net",
+);
+pub(super) const TABLE_CREDENTIAL: Variable = variable(
+    "USERS_TABLE_CONNECTION__credential",
+    InWords("workloadidentity if Kubernetes provides a federated token, else managedidentity"),
+    Words(CredentialKind::ALLOWED),
+    "the kind of identity",
+);
+pub(super) const TABLE_CLIENT_ID: Variable = variable(
+    "USERS_TABLE_CONNECTION__clientId",
+    InWords("the system-assigned identity, or the pod's"),
+    Words("the client id of an identity"),
+    "which identity",
+);
+pub(super) const TABLE_NAME: Variable = variable(
+    "USERS_TABLE_NAME",
+    Value("users"),
+    Words("3 to 63 letters and digits, the first a letter"),
+    "the table, created if it is missing",
+);
+pub(super) const TABLE_TIMEOUT: Variable = variable(
+    "TABLE_TIMEOUT",
+    Value("3s"),
+    durations("100ms", "10s"),
+    "bound on one table call, all attempts together; a read or a create has up to three, each with a third of it",
+);
+pub(super) const REDIS_URL: Variable = secret(
+    "REDIS_URL",
+    InWords("in-process cache"),
+    Words(RedisUrl::FORMS),
+    "the address of Redis",
+);
+pub(super) const REDIS_CREDENTIAL: Variable = variable(
+    "REDIS_CREDENTIAL",
+    InWords("what REDIS_URL contains"),
+    Words(CredentialKind::ALLOWED),
+    "log in to Redis with Entra ID, over rediss:// only",
+);
+pub(super) const REDIS_CLIENT_ID: Variable = variable(
+    "REDIS_CLIENT_ID",
+    InWords("the system-assigned identity, or the pod's"),
+    Words("the client id of an identity"),
+    "which identity",
+);
+pub(super) const REDIS_TIMEOUT: Variable = variable(
+    "REDIS_TIMEOUT",
+    Value("100ms"),
+    durations("5ms", "1s"),
+    "bound on one cache step, reconnecting included",
+);
+pub(super) const KEY_PREFIX: Variable = variable(
+    "CACHE_KEY_PREFIX",
+    InWords("{account}:{table}:v1:, or a random one with the in-process store"),
+    Words("up to 128 characters: letters, digits and any of .:_-/"),
+    "keys are {prefix}user:{ULID}; handlers that share a table must have the same prefix, and handlers with different tables different ones",
+);
+pub(super) const TTL: Variable =
+    variable("CACHE_TTL", Value("10s"), durations("100ms", "24h"), "how long an entry lives");
+pub(super) const TTL_JITTER: Variable = variable(
+    "CACHE_TTL_JITTER",
+    Value("10%"),
+    Words("a percentage from 0% to 50%"),
+    "TTLs are shortened at random by up to this much, so that entries stored together do not expire together",
+);
+pub(super) const NEGATIVE_TTL: Variable = variable(
+    "CACHE_NEGATIVE_TTL",
+    Value("2s"),
+    durations_with("0s", "24h", "at most CACHE_TTL"),
+    "how long \"not found\" is remembered; 0s turns it off",
+);
+pub(super) const LEASE_TTL: Variable = variable(
+    "CACHE_LEASE_TTL",
+    Value("4s"),
+    durations_with("100ms", "60s", "at least TABLE_TIMEOUT"),
+    "how long a reader may hold a lease",
+);
+pub(super) const FENCE_TTL: Variable = variable(
+    "CACHE_FENCE_TTL",
+    Value("10s"),
+    durations_with("2s", "5m", "longer than REDIS_TIMEOUT + TABLE_TIMEOUT + 2s"),
+    "how long a fence lasts if its writer crashes, or does not learn the outcome",
+);
+pub(super) const STALE_GRACE: Variable = variable(
+    "CACHE_STALE_GRACE",
+    Value("60s"),
+    durations("0s", "24h"),
+    "how long past its TTL a handler's copy of an entry may be served while the table cannot be reached; 0s turns it off",
+);
+pub(super) const LOG: Variable = variable(
+    "RUST_LOG",
+    Value(telemetry::DEFAULT_FILTER),
+    Words("a filter in the syntax of env_logger"),
+    "what is logged; info,warp=off,request=off leaves out the line for each request",
+);
+
+/// All variables, in the README's order.
+pub const VARIABLES: [&Variable; 20] = [
+    &PORT,
+    &ADDRESS,
+    &TABLE_CONNECTION,
+    &TABLE_SERVICE_URI,
+    &TABLE_CREDENTIAL,
+    &TABLE_CLIENT_ID,
+    &TABLE_NAME,
+    &TABLE_TIMEOUT,
+    &REDIS_URL,
+    &REDIS_CREDENTIAL,
+    &REDIS_CLIENT_ID,
+    &REDIS_TIMEOUT,
+    &KEY_PREFIX,
+    &TTL,
+    &TTL_JITTER,
+    &NEGATIVE_TTL,
+    &LEASE_TTL,
+    &FENCE_TTL,
+    &STALE_GRACE,
+    &LOG,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bound_is_a_duration_and_every_default_is_within_its_bounds() {
+        for variable in VARIABLES {
+            if let Allowed::Durations { from, to, .. } = variable.allowed {
+                let [from, to] = [from, to].map(|text| humantime::parse_duration(text).unwrap());
+                assert_eq!(variable.allowed.range(), from..=to);
+                let default = humantime::parse_duration(variable.default.value().unwrap()).unwrap();
+                assert!((from..=to).contains(&default), "{}", variable.name);
+            }
+        }
+    }
+}
