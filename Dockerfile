@@ -1,25 +1,27 @@
 # syntax=docker/dockerfile:1
 
-# This image builds for musl by default: a static binary, which starts on every host image, whatever
-# its glibc.
+# This image builds for musl by default. A static binary starts on every host image, whatever its glibc.
 FROM rust:1.95-alpine AS build
 WORKDIR /build
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 COPY crates/cache-aside/Cargo.toml crates/cache-aside/
 COPY crates/custom-handler/Cargo.toml crates/custom-handler/
 COPY crates/test-servers/Cargo.toml crates/test-servers/
 # The dependencies alone, in a layer that stays valid when only the code changes.
-RUN for package in . crates/*; do mkdir $package/src && touch $package/src/lib.rs || exit 1; done && \
+RUN for package in . crates/*; do mkdir "$package/src" && touch "$package/src/lib.rs" || exit 1; done && \
     echo 'fn main() {}' > src/main.rs && cargo build --release --locked
 COPY crates crates
 COPY src src
+# What `handler --version` prints.
+ARG HANDLER_COMMIT
 RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + && cargo build --release --locked
 
 # The binary alone: docker build --target binary --output target/binary .
 FROM scratch AS binary
 COPY --from=build /build/target/release/handler /handler
 
-FROM mcr.microsoft.com/azure-functions/dotnet:4
+# The host that Flex Consumption runs. The image `dotnet:4` is the in-process host, which is out of support.
+FROM mcr.microsoft.com/azure-functions/dotnet-isolated:4-dotnet-isolated10.0
 # AzureWebJobsSecretStorageType says where the host keeps its keys; it is not a key itself.
 # hadolint ignore=DL3064
 ENV AzureWebJobsScriptRoot=/home/site/wwwroot \
@@ -39,5 +41,6 @@ COPY live /home/site/wwwroot/live/
 RUN mkdir -p /azure-functions-host/Secrets && chown 10001:10001 /azure-functions-host/Secrets
 USER 10001:10001
 EXPOSE 8080
+# The host answers 500 to HTTP/1.0 without Host.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
-    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /api/live HTTP/1.0\\r\\n\\r\\n' >&3 && head -n 1 <&3 | grep -q ' 200 '"]
+    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /api/live HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && head -n 1 <&3 | grep -q ' 200 '"]

@@ -27,6 +27,6 @@ manifests: ## Checks the deployment files: overlays, Dockerfile, compose.yaml, w
 	scripts/check-manifests.sh
 
 package: ## Puts the function app into target/package, with a static binary built by Docker
-	docker build --platform linux/amd64 --target binary --output target/binary .
+	docker build --platform linux/amd64 --build-arg HANDLER_COMMIT=$$(git rev-parse --short=12 HEAD) --target binary --output target/binary .
 	rm -rf target/package
 	scripts/layout.sh target/package target/binary/handler

@@ -1,20 +1,28 @@
-// The function app, its storage, its cache and its eyes. Nothing here has a key: the app has an
-// identity, and the identity has just the roles that it needs.
+// The function app with its storage, its cache and its monitoring. There are no keys: the app has an
+// identity with only the roles that it needs.
+//
+// Child resources name their `parent`. Do not nest them: the policy scanner would miss all but the last.
 param location string
 param tags object
 
 @description('Makes names unique.')
+@minLength(13)
+@maxLength(13)
 param suffix string
 
-var packages = 'packages'
+param principalId string
+param storageSku string
+param zoneRedundant bool
+param virtualNetwork bool
+param alertEmail string
 
 // Built-in roles: https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 var roles = {
-  // The host's own locks, and the package that it runs.
+  // For the host's locks, and for the package that it runs.
   storageBlobDataOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
-  // The users.
+  // For the users.
   storageTableDataContributor: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
-  // Telemetry.
+  // For telemetry.
   monitoringMetricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb'
 }
 
@@ -30,34 +38,43 @@ resource storage 'Microsoft.Storage/storageAccounts@2024-01-01' = {
   tags: tags
   kind: 'StorageV2'
   sku: {
-    name: 'Standard_ZRS'
+    name: storageSku
   }
   properties: {
     allowBlobPublicAccess: false
     allowSharedKeyAccess: false
     defaultToOAuthAuthentication: true
     minimumTlsVersion: 'TLS1_2'
+    networkAcls: {
+      bypass: 'AzureServices'
+      defaultAction: virtualNetwork ? 'Deny' : 'Allow'
+    }
+    publicNetworkAccess: virtualNetwork ? 'Disabled' : 'Enabled'
     supportsHttpsTrafficOnly: true
   }
+}
 
-  resource blobs 'blobServices' = {
-    name: 'default'
+resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2024-01-01' = {
+  parent: storage
+  name: 'default'
+}
 
-    resource container 'containers' = {
-      name: packages
-      properties: {
-        publicAccess: 'None'
-      }
-    }
+resource packages 'Microsoft.Storage/storageAccounts/blobServices/containers@2024-01-01' = {
+  parent: blobs
+  name: 'packages'
+  properties: {
+    publicAccess: 'None'
   }
+}
 
-  resource tables 'tableServices' = {
-    name: 'default'
+resource tables 'Microsoft.Storage/storageAccounts/tableServices@2024-01-01' = {
+  parent: storage
+  name: 'default'
+}
 
-    resource users 'tables' = {
-      name: 'users'
-    }
-  }
+resource users 'Microsoft.Storage/storageAccounts/tableServices/tables@2024-01-01' = {
+  parent: tables
+  name: 'users'
 }
 
 resource storageRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
@@ -72,6 +89,15 @@ resource storageRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   }
 ]
 
+resource principalRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(principalId)) {
+  name: guid(storage.id, principalId, roles.storageTableDataContributor)
+  scope: storage
+  properties: {
+    principalId: principalId
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.storageTableDataContributor)
+  }
+}
+
 resource redis 'Microsoft.Cache/redisEnterprise@2025-07-01' = {
   name: 'redis-cache-aside-${suffix}'
   location: location
@@ -82,31 +108,51 @@ resource redis 'Microsoft.Cache/redisEnterprise@2025-07-01' = {
   properties: {
     highAvailability: 'Enabled'
     minimumTlsVersion: '1.2'
-    publicNetworkAccess: 'Enabled'
+    publicNetworkAccess: virtualNetwork ? 'Disabled' : 'Enabled'
   }
+}
 
-  resource database 'databases' = {
-    name: 'default'
-    properties: {
-      accessKeysAuthentication: 'Disabled'
-      clientProtocol: 'Encrypted'
-      // One endpoint that speaks plain Redis. With OSSCluster, give REDIS_URL two seeds: the handler
-      // then speaks the cluster's protocol.
-      clusteringPolicy: 'EnterpriseCluster'
-      evictionPolicy: 'AllKeysLRU'
-      port: 10000
-    }
+resource redisDatabase 'Microsoft.Cache/redisEnterprise/databases@2025-07-01' = {
+  parent: redis
+  name: 'default'
+  properties: {
+    accessKeysAuthentication: 'Disabled'
+    clientProtocol: 'Encrypted'
+    // One endpoint that speaks plain Redis. With OSSCluster, clients would connect to the nodes by
+    // addresses that are not in the nodes' certificates.
+    clusteringPolicy: 'EnterpriseCluster'
+    evictionPolicy: 'AllKeysLRU'
+    port: 10000
+  }
+}
 
-    resource access 'accessPolicyAssignments' = {
-      name: 'handler'
-      properties: {
-        accessPolicyName: 'default'
-        user: {
-          objectId: identity.properties.principalId
-        }
-      }
+resource redisAccess 'Microsoft.Cache/redisEnterprise/databases/accessPolicyAssignments@2025-07-01' = {
+  parent: redisDatabase
+  name: 'handler'
+  properties: {
+    accessPolicyName: 'default'
+    user: {
+      objectId: identity.properties.principalId
     }
   }
+}
+
+// Not an output of the module, which is only deployed if virtualNetwork is true.
+var networkName = 'vnet-cache-aside-${suffix}'
+
+module network 'network.bicep' = if (virtualNetwork) {
+  name: 'network'
+  params: {
+    location: location
+    tags: tags
+    name: networkName
+    storageId: storage.id
+    redisId: redis.id
+  }
+  // A private endpoint cannot be created while Redis is being changed.
+  dependsOn: [
+    redisAccess
+  ]
 }
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
@@ -154,6 +200,7 @@ resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
   }
   properties: {
     reserved: true
+    zoneRedundant: zoneRedundant
   }
 }
 
@@ -173,6 +220,7 @@ resource functionApp 'Microsoft.Web/sites@2024-04-01' = {
     serverFarmId: plan.id
     httpsOnly: true
     clientAffinityEnabled: false
+    virtualNetworkSubnetId: virtualNetwork ? resourceId('Microsoft.Network/virtualNetworks/subnets', networkName, 'app') : null
     functionAppConfig: {
       runtime: {
         name: 'custom'
@@ -181,7 +229,7 @@ resource functionApp 'Microsoft.Web/sites@2024-04-01' = {
       deployment: {
         storage: {
           type: 'blobContainer'
-          value: '${storage.properties.primaryEndpoints.blob}${packages}'
+          value: '${storage.properties.primaryEndpoints.blob}${packages.name}'
           authentication: {
             type: 'UserAssignedIdentity'
             userAssignedIdentityResourceId: identity.id
@@ -196,45 +244,135 @@ resource functionApp 'Microsoft.Web/sites@2024-04-01' = {
     siteConfig: {
       minTlsVersion: '1.2'
       http20Enabled: true
-      ftpsState: 'Disabled'
     }
   }
   dependsOn: [
+    network
     storageRoles
     insightsRole
   ]
+}
 
-  resource settings 'config' = {
-    name: 'appsettings'
-    properties: {
-      AzureWebJobsStorage__accountName: storage.name
-      AzureWebJobsStorage__credential: 'managedidentity'
-      AzureWebJobsStorage__clientId: identity.properties.clientId
-      APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
-      APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.properties.clientId};Authorization=AAD'
-      USERS_TABLE_CONNECTION__tableServiceUri: storage.properties.primaryEndpoints.table
-      USERS_TABLE_CONNECTION__credential: 'managedidentity'
-      USERS_TABLE_CONNECTION__clientId: identity.properties.clientId
-      REDIS_URL: 'rediss://${redis.properties.hostName}:${redis::database.properties.port}'
-      REDIS_CREDENTIAL: 'managedidentity'
-      REDIS_CLIENT_ID: identity.properties.clientId
-    }
+resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
+  parent: functionApp
+  name: 'appsettings'
+  properties: {
+    AzureWebJobsStorage__accountName: storage.name
+    AzureWebJobsStorage__credential: 'managedidentity'
+    AzureWebJobsStorage__clientId: identity.properties.clientId
+    APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
+    APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.properties.clientId};Authorization=AAD'
+    USERS_TABLE_CONNECTION__tableServiceUri: storage.properties.primaryEndpoints.table
+    USERS_TABLE_CONNECTION__credential: 'managedidentity'
+    USERS_TABLE_CONNECTION__clientId: identity.properties.clientId
+    REDIS_URL: redisUrl
+    REDIS_CREDENTIAL: 'managedidentity'
+    REDIS_CLIENT_ID: identity.properties.clientId
   }
+}
 
-  resource ftp 'basicPublishingCredentialsPolicies' = {
-    name: 'ftp'
-    properties: {
-      allow: false
-    }
+resource ftp 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+  parent: functionApp
+  name: 'ftp'
+  properties: {
+    allow: false
   }
+}
 
-  resource scm 'basicPublishingCredentialsPolicies' = {
-    name: 'scm'
-    properties: {
-      allow: false
+resource scm 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+  parent: functionApp
+  name: 'scm'
+  properties: {
+    allow: false
+  }
+}
+
+// Asks /api/health from three places every five minutes. It answers 503 without the table.
+resource healthTest 'Microsoft.Insights/webtests@2022-06-15' = {
+  name: 'health-cache-aside-${suffix}'
+  location: location
+  kind: 'standard'
+  tags: union(tags, { 'hidden-link:${insights.id}': 'Resource' })
+  properties: {
+    Name: 'health-cache-aside-${suffix}'
+    SyntheticMonitorId: 'health-cache-aside-${suffix}'
+    Enabled: true
+    Kind: 'standard'
+    Frequency: 300
+    Timeout: 30
+    RetryEnabled: true
+    Locations: [
+      { Id: 'emea-nl-ams-azr' }
+      { Id: 'us-va-ash-azr' }
+      { Id: 'apac-sg-sin-azr' }
+    ]
+    Request: {
+      HttpVerb: 'GET'
+      ParseDependentRequests: false
+      RequestUrl: '${apiUri}/api/health'
+    }
+    ValidationRules: {
+      ExpectedHttpStatusCode: 200
+      SSLCheck: true
+      SSLCertRemainingLifetimeCheck: 7
     }
   }
 }
 
+resource alertReceivers 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(alertEmail)) {
+  name: 'alert-cache-aside-${suffix}'
+  location: 'global'
+  tags: tags
+  properties: {
+    groupShortName: 'cache-aside'
+    enabled: true
+    emailReceivers: [
+      {
+        name: 'email'
+        emailAddress: alertEmail
+        useCommonAlertSchema: true
+      }
+    ]
+  }
+}
+
+resource healthAlert 'Microsoft.Insights/metricAlerts@2018-03-01' = {
+  name: 'health-cache-aside-${suffix}'
+  location: 'global'
+  tags: union(tags, {
+    'hidden-link:${insights.id}': 'Resource'
+    'hidden-link:${healthTest.id}': 'Resource'
+  })
+  properties: {
+    description: '/api/health fails from at least two of three places'
+    enabled: true
+    severity: 1
+    scopes: [
+      healthTest.id
+      insights.id
+    ]
+    evaluationFrequency: 'PT5M'
+    windowSize: 'PT15M'
+    criteria: {
+      'odata.type': 'Microsoft.Azure.Monitor.WebtestLocationAvailabilityCriteria'
+      webTestId: healthTest.id
+      componentId: insights.id
+      failedLocationCount: 2
+    }
+    actions: empty(alertEmail) ? [] : [
+      {
+        actionGroupId: alertReceivers.id
+      }
+    ]
+  }
+}
+
+var apiUri = 'https://${functionApp.properties.defaultHostName}'
+var redisUrl = 'rediss://${redis.properties.hostName}:${redisDatabase.properties.port}'
+
 output functionAppName string = functionApp.name
-output uri string = 'https://${functionApp.properties.defaultHostName}/api/users'
+output uri string = apiUri
+output identityName string = identity.name
+output identityClientId string = identity.properties.clientId
+output tableServiceUri string = storage.properties.primaryEndpoints.table
+output redisUrl string = redisUrl

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures side by side, in one run, on this machine alone: what a hit costs against a constant answer
-# and against Redis itself. Machines differ, and so do minutes: compare the ratios.
+# Measures in one run, on one machine, what a cache hit costs compared with a constant answer and with
+# Redis itself. Absolute numbers vary between machines and runs: compare the ratios.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +32,7 @@ start() {
     listens "$port" && return
     sleep 0.05
   done
-  echo "$1 does not listen on port $port: $(cat "$work/$port.log")" >&2
+  echo "$1 did not start listening on port $port: $(cat "$work/$port.log")" >&2
   exit 1
 }
 handler() { start "$1" env FUNCTIONS_CUSTOMHANDLER_PORT="$1" CACHE_TTL=1h "${@:2}" target/release/handler; }
@@ -46,7 +46,7 @@ handler $full "${connections_to[@]}"
 handler $quiet RUST_LOG=warn "${connections_to[@]}"
 sleep 1
 
-# user PORT: creates a user, reads it into the cache, answers its URL.
+# user PORT: creates a user, reads it into the cache and prints its URL.
 user() {
   local path
   path=$(curl -sS -i -X POST "http://127.0.0.1:$1/api/users" | tr -d '\r' | awk 'tolower($1) == "location:" { print $2 }')
@@ -69,7 +69,7 @@ done
 base=$(best $constants)
 row() { awk -v what="$1" -v n="$2" -v base="$base" 'BEGIN { printf "%-46s %8d/s  %5.2f\n", what, n, n / base }'; }
 echo
-echo "Requests per second, $connections connections, best of $rounds rounds of ${seconds}s; against a constant answer"
+echo "Requests per second, $connections connections, best of $rounds rounds of ${seconds}s; ratio to a constant answer"
 row "a constant answer" "$base"
 row "a hit in process" "$(best $memories)"
 row "a hit in Redis" "$(best $hits)"

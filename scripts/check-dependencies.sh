@@ -1,6 +1,6 @@
 #!/bin/sh
-# Licences, bans and sources of the dependencies. Advisories need the advisory database, which CI on
-# GitHub asks for (.github/workflows/checks.yaml).
+# Checks licences, bans and sources of the dependencies. Advisories need the advisory database, so they
+# are checked by CI on GitHub (.github/workflows/checks.yaml).
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:$PWD/target/tools/bin

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks everything that is deployed with: renders each overlay, validates it strictly against the
-# schemas of two Kubernetes versions, scans for bad policies, lints the Dockerfile, compose.yaml, the
-# workflows and the Bicep. Then breaks a copy of each input, and fails if a check lets that pass.
+# Checks the deployment files: renders each overlay and validates it strictly against the schemas of two
+# Kubernetes versions, scans for insecure settings, and lints the Dockerfile, compose.yaml, the workflows
+# and the Bicep. Then breaks a copy of each input, and fails if its check still passes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,22 +24,43 @@ PATH=$PWD/$venv/bin:$PATH
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Each check takes the root of a tree, and says nothing if all is well.
-check_overlays() {
-  local overlay rendered
-  for overlay in "$1"/kustomize/overlays/*; do
-    rendered=$work/rendered/$(basename "$overlay").yaml
-    mkdir -p "$work/rendered"
-    kubectl kustomize "$overlay" >"$rendered" || return 1
-    for version in $kubernetes_versions; do
-      kubernetes-validate --kubernetes-version "$version" --strict --quiet "$rendered" || return 1
-    done
+# Each check takes the root of a source tree.
+rules() { python3 scripts/manifest_rules.py "$@"; }
+validate() {
+  local version
+  for version in $kubernetes_versions; do
+    kubernetes-validate --kubernetes-version "$version" --strict --quiet "$@" || return 1
   done
-  kubectl kustomize "$1/kustomize/argocd" >/dev/null || return 1
+}
+# render TREE: renders the overlays into $work/rendered.
+render() {
+  local overlay
+  for overlay in "$1"/kustomize/overlays/*; do
+    mkdir -p "$work/rendered"
+    kubectl kustomize "$overlay" >"$work/rendered/$(basename "$overlay").yaml" || return 1
+    validate "$work/rendered/$(basename "$overlay").yaml" || return 1
+  done
+  rules overlay "$work"/rendered/*.yaml
+}
+check_overlays() {
+  rm -rf "$work/rendered"
+  render "$1" && kubectl kustomize "$1/kustomize/argocd" >/dev/null
+}
+# The overlays with function keys, made as docs/deploy.md says. The release overlay is based on k3s.
+check_keys() {
+  rm -rf "$work/rendered" "$work/keys"
+  mkdir "$work/keys"
+  cp -R "$1/kustomize" "$work/keys" || return 1
+  local overlay
+  for overlay in k3s azure; do
+    printf 'components:\n  - ../../components/function-keys\n' >>"$work/keys/kustomize/overlays/$overlay/kustomization.yaml"
+  done
+  render "$work/keys" || return 1
+  "$1/scripts/function-keys.sh" >"$work/keys/secret.yaml" || return 1
+  validate "$work/keys/secret.yaml" && rules keys "$work/keys/secret.yaml"
 }
 scan() { checkov --config-file scripts/checkov.yaml --framework "$1" "${@:2}"; }
 check_policies() {
-  rm -rf "$work/rendered"
   check_overlays "$1" && scan kubernetes --directory "$work/rendered"
 }
 check_dockerfile() { hadolint "$1/Dockerfile" && scan dockerfile --file "$1/Dockerfile"; }
@@ -47,16 +68,18 @@ check_compose() { check-jsonschema --builtin-schema vendor.compose-spec "$1/comp
 check_workflows() {
   check-jsonschema --builtin-schema vendor.github-workflows "$1"/.github/workflows/*.yaml &&
     check-jsonschema --builtin-schema vendor.renovate "$1/.github/renovate.json" &&
+    rules actions "$1"/.github/workflows/*.yaml &&
     scan github_actions --directory "$1"
 }
 check_bicep() {
-  # The scanner counts what it cannot parse, and passes.
+  # The scanner passes if it cannot parse a file, and only reports that.
   local said
   said=$(scan bicep --directory "$1/infra" 2>&1) || { echo "$said"; return 1; }
   if grep -q "Parsing errors" <<<"$said"; then echo "$said"; return 1; fi
+  rules bicep "$1"/infra/*.bicep
 }
 
-checks="overlays policies dockerfile compose workflows bicep"
+checks="overlays keys policies dockerfile compose workflows bicep"
 for check in $checks; do
   if ! said=$("check_$check" . 2>&1); then
     echo "$said"
@@ -66,16 +89,16 @@ for check in $checks; do
   echo "ok: $check"
 done
 
-# must_fail CHECK FILE SED: the check fails on a tree in which this edit has broken this file.
+# must_fail CHECK FILE SED: the check fails on a tree in which this edit broke this file.
 must_fail() {
   local check=$1 file=$2 edit=$3 tree=$work/broken
   rm -rf "$tree"
   mkdir -p "$tree"
-  cp -R .github kustomize infra Dockerfile compose.yaml "$tree"
+  cp -R .github kustomize infra scripts Dockerfile compose.yaml "$tree"
   sed -i "$edit" "$tree/$file"
-  if cmp -s "$file" "$tree/$file"; then echo "$file has nothing for $edit to break"; exit 1; fi
+  if cmp -s "$file" "$tree/$file"; then echo "$edit does not change $file"; exit 1; fi
   if "check_$check" "$tree" >/dev/null 2>&1; then
-    echo "FAILED: the check of $check lets this pass: $edit in $file"
+    echo "FAILED: the check of $check passes with $edit in $file"
     exit 1
   fi
   echo "ok: $check fails on $file with $edit"
@@ -84,6 +107,14 @@ base=kustomize/base/deployment.yaml
 must_fail overlays $base 's/maxSurge: 1/maxSurges: 1/'
 must_fail overlays kustomize/base/service.yaml 's/port: 80/port: eighty/'
 must_fail overlays kustomize/overlays/k3s/kustomization.yaml 's/redis.yaml/rediss.yaml/'
+must_fail overlays kustomize/base/namespace.yaml 's/Prune=false,//'
+must_fail overlays kustomize/overlays/k3s/azurite.yaml 's/Prune=false,//'
+must_fail overlays kustomize/overlays/k3s/azurite.yaml '/- apiVersion: v1/,/kind:/d; s/^      metadata:/    - metadata:/'
+must_fail overlays kustomize/base/horizontalpodautoscaler.yaml 's/periodSeconds: 30/periodSeconds: soon/'
+must_fail overlays kustomize/overlays/release/kustomization.yaml 's/newName: .*/newName: [ghcr.io]/'
+must_fail keys kustomize/components/function-keys/kustomization.yaml '/emptyDir: null/d'
+must_fail keys scripts/function-keys.sh 's/head -c 40/head -c 4/'
+must_fail keys scripts/function-keys.sh 's/"systemKeys": \[\]/"systemKeys": null/'
 must_fail policies $base 's/readOnlyRootFilesystem: true/readOnlyRootFilesystem: false/'
 must_fail policies $base 's/runAsNonRoot: true/runAsNonRoot: false/; s/runAsUser: 10001/runAsUser: 0/'
 must_fail policies $base '/livenessProbe:/,/failureThreshold: 6/d'
@@ -93,6 +124,12 @@ must_fail dockerfile Dockerfile 's/^FROM rust:.* AS/FROM rust:latest AS/'
 must_fail dockerfile Dockerfile '/^USER/d'
 must_fail compose compose.yaml 's/healthcheck:/healthchecks:/'
 must_fail workflows .github/workflows/checks.yaml 's/runs-on:/run-on:/'
+must_fail workflows .github/workflows/release.yaml 's/@[0-9a-f]* # v4.2.2/@v4/'
+must_fail workflows .github/workflows/release.yaml 's/^  group:/  groups:/'
 must_fail workflows .github/renovate.json 's/"enabled": true/"enabled": "yes"/'
 must_fail bicep infra/app.bicep 's/param tags object/param tags/'
 must_fail bicep infra/app.bicep 's/httpsOnly: true/httpsOnly: false/'
+must_fail bicep infra/app.bicep "s/publicAccess: 'None'/publicAccess: 'Blob'/"
+# Nested siblings, of which the scanner sees only the last.
+nested="resource one 'federatedIdentityCredentials' = { name: 'one' }"
+must_fail bicep infra/app.bicep "s/^resource identity .*/&\n  $nested\n  ${nested//one/two}/"

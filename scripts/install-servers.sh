@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests and `make up` need and this machine lacks: Redis and Azurite.
+# Installs Redis and Azurite, which the tests and `make up` need, if they are missing.
 set -eu
 
 has() { command -v "$1" >/dev/null 2>&1; }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Lays out the function app as the image has it, without an engine: scripts/layout.sh FOLDER BINARY
-# copies what the Dockerfile copies to /home/site/wwwroot into FOLDER, with BINARY as the handler.
+# Lays out the function app as in the image, without a container engine: scripts/layout.sh FOLDER BINARY
+# copies into FOLDER what the Dockerfile copies to /home/site/wwwroot, with BINARY as the handler.
 set -eu
 folder=$1
 binary=$(realpath "$2")

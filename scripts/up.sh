@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Redis, Azurite and `func start`, until Ctrl-C ends all of it. What listens already is used as it is.
+# Starts Redis, Azurite and `func start`; Ctrl-C ends all of them. A server that already listens on its
+# port is used as it is.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -22,12 +23,12 @@ trap 'exit 143' TERM
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# start NAME PORT COMMAND...: starts a server and waits until its port takes connections.
+# start NAME PORT COMMAND...: starts a server and waits until it accepts connections on its port.
 start() {
   local name=$1 port=$2
   shift 2
   if listens "$port"; then
-    echo "$name: using what listens on port $port."
+    echo "$name: using the server that listens on port $port."
     return
   fi
   "$@" >"$data/$name.log" 2>&1 &
@@ -36,20 +37,20 @@ start() {
     listens "$port" && { echo "$name: started on port $port, its log is $data/$name.log."; return; }
     sleep 0.1
   done
-  echo "$name does not start; see $data/$name.log." >&2
+  echo "$name did not start; see $data/$name.log." >&2
   exit 1
 }
 
 data=target/up
 mkdir -p "$data/azurite"
 start redis 6379 redis-server --port 6379 --bind 127.0.0.1 --save "" --dir "$data"
-start azurite 10002 azurite --silent --skipApiVersionCheck --location "$data/azurite"
+start azurite 10002 azurite --silent --skipApiVersionCheck --disableTelemetry --location "$data/azurite"
 
 if command -v func >/dev/null 2>&1 && func --version >/dev/null 2>&1; then
   func start --port 7071 &
 else
-  echo "Azure Functions Core Tools cannot be had here: starting the handler itself, on the same port."
-  # The settings that the host would hand on.
+  echo "Azure Functions Core Tools cannot be installed here. Starting the handler itself, on the same port."
+  # The settings that the host would pass on.
   eval "$(node -p '
     Object.entries(require("./local.settings.json").Values)
       .filter(([name]) => /^\w+$/.test(name))

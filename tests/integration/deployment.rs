@@ -7,6 +7,8 @@ use std::process::Command;
 use crate::support::host::{FunctionApp, Host, Mode, repository};
 use cache_aside_handler::api::ENDPOINTS;
 use cache_aside_handler::settings::{Settings, VARIABLES};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(repository().join(path)).unwrap_or_else(|_| panic!("{path} is missing"))
@@ -126,10 +128,110 @@ fn ports_and_paths_are_the_same_everywhere() {
             && deployment.contains(group)
     );
     // One version, in the crate and in the images' names.
-    for overlay in ["k3s", "azure"] {
+    for overlay in ["k3s", "azure", "release"] {
         let kustomization = read(&format!("kustomize/overlays/{overlay}/kustomization.yaml"));
         assert!(kustomization.contains(&format!("newTag: {}\n", env!("CARGO_PKG_VERSION"))));
     }
+}
+
+/// The value after this name in a YAML file, which must contain it once.
+fn number(file: &str, name: &str) -> u64 {
+    let text = read(file);
+    let mut values =
+        text.lines().filter_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "));
+    let value = values.next().unwrap_or_else(|| panic!("{file} has no {name}"));
+    assert_eq!(values.next(), None, "{file} has several {name}");
+    value.parse().unwrap_or_else(|_| panic!("{file}: {name}: {value}"))
+}
+
+#[test]
+fn a_pod_has_time_to_finish_its_calls() {
+    let deployment = "kustomize/base/deployment.yaml";
+    // The grace period includes preStop; after it the host lets calls finish for at most 30 s.
+    let used = number(deployment, "seconds") + 30;
+    assert!(number(deployment, "terminationGracePeriodSeconds") > used);
+}
+
+/// The host writes a file of keys for a function that has none, but the component's folder is read-only.
+#[test]
+fn the_function_keys_component_has_a_file_for_each_function() {
+    let component = read("kustomize/components/function-keys/kustomization.yaml");
+    let mut files: Vec<_> = component
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- ")?.strip_suffix(".json={\"keys\":[]}"))
+        .collect();
+    files.sort_unstable();
+    let mut functions: Vec<_> = ENDPOINTS.iter().map(|endpoint| endpoint.function.name).collect();
+    functions.sort_unstable();
+    assert_eq!(files, functions);
+    assert!(component.contains("mountPath: /azure-functions-host/Secrets\n"));
+    assert_eq!(image_environment()["AzureWebJobsSecretStorageType"], "files");
+}
+
+#[test]
+fn the_bicep_has_the_outputs_that_the_guide_reads() {
+    let (bicep, guide) = (read("infra/main.bicep"), read("docs/deploy.md"));
+    let mut names = 0;
+    for rest in guide.split("azd env get-value ").skip(1) {
+        let end = rest.find(|c: char| !c.is_ascii_uppercase() && c != '_').unwrap_or(rest.len());
+        assert!(bicep.contains(&format!("\noutput {} string", &rest[..end])), "{}", &rest[..end]);
+        names += 1;
+    }
+    assert!(names >= 5, "the API, the identity's name and client id, the table and Redis");
+}
+
+/// The command of the image's `HEALTHCHECK`, as Docker reads it, with this port instead of 8080.
+fn health_check(port: u16) -> Vec<String> {
+    let dockerfile = read("Dockerfile");
+    let instruction = dockerfile.split("\nHEALTHCHECK ").nth(1).expect("a HEALTHCHECK");
+    let command = instruction.split("CMD ").nth(1).and_then(|rest| rest.lines().next());
+    let arguments: Vec<String> =
+        serde_json::from_str(command.expect("a CMD")).expect("a JSON array of strings");
+    arguments.iter().map(|argument| argument.replace("8080", &port.to_string())).collect()
+}
+
+/// Answers one request as the Functions host does: with `status` if it is HTTP/1.1 with a `Host` and
+/// asks for `/api/live`, and with 500 otherwise.
+async fn answer_as_the_host(listener: TcpListener, status: &str) {
+    let (mut connection, _) = listener.accept().await.unwrap();
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        assert_ne!(connection.read_buf(&mut request).await.unwrap(), 0, "a request that ends");
+    }
+    let request = String::from_utf8(request).unwrap();
+    let mut lines = request.lines();
+    let is_http_1_1 = lines.next() == Some("GET /api/live HTTP/1.1");
+    let has_host = lines.any(|line| {
+        let (name, value) = line.split_once(':').unwrap_or_default();
+        name.eq_ignore_ascii_case("host") && !value.trim().is_empty()
+    });
+    let status = if is_http_1_1 && has_host { status } else { "500 Internal Server Error" };
+    let response = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+    connection.write_all(response.as_bytes()).await.unwrap();
+}
+
+/// Whether the image's health check, changed by `edit`, succeeds when `/api/live` has this status.
+async fn is_healthy(status: &str, edit: impl Fn(String) -> String) -> bool {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut command = health_check(listener.local_addr().unwrap().port()).into_iter().map(edit);
+    let check = tokio::process::Command::new(command.next().unwrap())
+        .args(command)
+        .kill_on_drop(true)
+        .status();
+    let (_, exit) = tokio::join!(answer_as_the_host(listener, status), check);
+    exit.unwrap().success()
+}
+
+#[tokio::test]
+async fn the_health_check_of_the_image_is_understood_by_the_host() {
+    let unchanged = |argument| argument;
+    assert!(is_healthy("200 OK", unchanged).await);
+    assert!(!is_healthy("503 Service Unavailable", unchanged).await);
+    // What a health check must not do, and what this test would notice.
+    let with_http_1_0 = |argument: String| argument.replace("HTTP/1.1", "HTTP/1.0");
+    let without_host = |argument: String| argument.replace("Host: localhost", "Accept: */*");
+    assert!(!is_healthy("200 OK", with_http_1_0).await);
+    assert!(!is_healthy("200 OK", without_host).await);
 }
 
 #[test]
@@ -158,6 +260,21 @@ fn there_is_no_key_in_the_repository() {
             assert!(!text.contains(":latest"), "{file} names no version");
         }
     }
+}
+
+#[test]
+fn azurite_sends_no_telemetry_wherever_it_is_started() {
+    let listed = Command::new("git").arg("ls-files").current_dir(repository()).output().unwrap();
+    let mut starts = 0;
+    for file in String::from_utf8(listed.stdout).unwrap().lines() {
+        let Ok(text) = std::fs::read_to_string(repository().join(file)) else { continue };
+        // Azurite is always started with this flag, because the SDKs are newer than it.
+        let started = text.matches("--skipApiVersionCheck").count();
+        let quiet = text.matches("--disableTelemetry").count();
+        assert_eq!(started, quiet, "{file} starts Azurite with telemetry");
+        starts += started;
+    }
+    assert!(starts >= 5, "compose, k3s, up.sh, bench.sh and the tests start Azurite");
 }
 
 /// The content of the image, without an engine to build it: copied by the Dockerfile's own lines, and
