@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs Redis and Azurite, which the tests and `make up` need, if they are missing.
+# Installs Redis and Azurite, which the tests and `make up` need, if they are missing. With the argument
+# `core-tools` it installs Azure Functions Core Tools instead.
 set -eu
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -9,13 +10,29 @@ apt_install() {
   as_root apt-get update -q
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
 }
+npm_install() {
+  has npm || apt_install nodejs npm
+  as_root npm install --global --no-fund --no-audit "$1"
+}
+
+if [ "${1:-}" = core-tools ]; then
+  has npm || apt_install nodejs npm
+  node=$(node --version)
+  major=${node#v}
+  if [ "${major%%.*}" -lt 22 ]; then
+    echo "Core Tools needs Node.js 22 or later, and this is $node." >&2
+    exit 1
+  fi
+  echo "Installing Azure Functions Core Tools."
+  npm_install azure-functions-core-tools@4
+  exit
+fi
 
 has redis-server || {
   echo "Installing Redis."
   apt_install redis-server
 }
 has azurite-table || {
-  has npm || apt_install nodejs npm
   echo "Installing Azurite."
-  as_root npm install --global --no-fund --no-audit azurite
+  npm_install azurite
 }

@@ -41,7 +41,9 @@ impl App {
             .await
             .map_err(|error| BuildError::Listen(settings.listen, error))?;
         let users = Repository::new(cache(settings)?, store(settings), settings.policy.clone());
-        Ok(Self { listener, api: Api::new(users) })
+        let api = Api::new(users);
+        connect(settings, &api);
+        Ok(Self { listener, api })
     }
 
     /// The address it listens on, with the actual port if the setting was 0.
@@ -52,9 +54,13 @@ impl App {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop` completes, then finishes the requests in progress.
-    pub async fn run_until(self, stop: impl Future<Output = ()> + Send + 'static) {
-        custom_handler::serve(self.listener, self.api, stop).await;
+    /// Serves until `stop` completes, then finishes the requests in progress, and returns what `stop`
+    /// returned.
+    pub async fn run_until<T: Send + 'static>(
+        self,
+        stop: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        custom_handler::serve(self.listener, self.api, stop).await
     }
 }
 
@@ -74,15 +80,37 @@ fn store(settings: &Settings) -> Arc<dyn Store> {
         );
         return Arc::new(MemoryStore::default());
     };
-    let store = TableStore::new(access, &settings.table_name, settings.policy.write_timeout());
-    let store: Arc<dyn Store> = Arc::new(store);
-    // The first request should find the table and a connection to it.
-    let first = Arc::clone(&store);
-    tokio::spawn(async move {
-        match first.probe().await {
-            Ok(()) => log::info!("connected to the table"),
-            Err(error) => log::warn!("cannot reach the table yet: {error}"),
-        }
-    });
-    store
+    Arc::new(TableStore::new(access, &settings.table_name, settings.policy.write_timeout()))
+}
+
+/// What to do if a server on this machine does not answer.
+const START_SERVERS: &str = "`make up` starts Redis and Azurite";
+
+/// Connects in the background, so that the first request finds the table and a connection to it, and
+/// reports what does not answer.
+fn connect(settings: &Settings, api: &Api) {
+    if let Some(access) = settings.table.clone() {
+        let api = api.clone();
+        tokio::spawn(async move {
+            let endpoint = access.endpoint();
+            match api.users().probe_store().await {
+                Ok(()) => log::info!("connected to the table at {endpoint}"),
+                Err(error) if access.is_loopback() => {
+                    log::warn!(
+                        "cannot reach the table at {endpoint} yet: {error}; {START_SERVERS}"
+                    );
+                }
+                Err(error) => log::warn!("cannot reach the table at {endpoint} yet: {error}"),
+            }
+        });
+    }
+    // The cache reports by itself that it cannot be reached, but does not know of `make up`.
+    if let Some(access) = settings.redis.clone().filter(|access| access.url.is_loopback()) {
+        let api = api.clone();
+        tokio::spawn(async move {
+            if api.users().probe_cache().await.is_err() {
+                log::warn!("Redis at {} does not answer yet; {START_SERVERS}", access.url);
+            }
+        });
+    }
 }

@@ -61,12 +61,12 @@ async fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let app = App::build(&settings).await?;
     log::info!("{} listening on http://{}", command_line::version(), app.address()?);
 
-    // The Functions host stops its worker with SIGKILL: nothing may depend on what follows a signal.
-    let signal = custom_handler::stop_signal()?;
-    app.run_until(async {
-        signal.await;
-        log::info!("stopping: finishing the requests in progress");
-    })
-    .await;
-    Ok(ExitCode::SUCCESS)
+    // The Functions host ends its handler with SIGKILL: nothing may depend on what follows a signal.
+    let stop = custom_handler::stop_signal()?;
+    let stop = async {
+        let stop = stop.await;
+        log::info!("stopping ({stop}): finishing the requests in progress");
+        stop
+    };
+    Ok(app.run_until(stop).await.exit_code())
 }

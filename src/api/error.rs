@@ -24,6 +24,8 @@ pub(super) enum ApiError {
     BadRequest(String),
     /// The body took too long to arrive.
     RequestTimeout,
+    /// The body's length was not announced, and the host did not pass the body on.
+    LengthRequired,
     /// The body is larger than this number of bytes.
     PayloadTooLarge(usize),
     /// The `Content-Type` is not JSON.
@@ -43,6 +45,7 @@ impl From<BodyError> for ApiError {
         match error {
             BodyError::TooLarge => ApiError::PayloadTooLarge(MAX_BODY_LENGTH),
             BodyError::TooSlow => ApiError::RequestTimeout,
+            BodyError::Dropped => ApiError::LengthRequired,
             _ => ApiError::BadRequest("the body ended before it was complete".to_owned()),
         }
     }
@@ -94,6 +97,7 @@ impl ApiError {
             ApiError::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::BadRequest(_) => StatusCode::BAD_REQUEST,
             ApiError::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            ApiError::LengthRequired => StatusCode::LENGTH_REQUIRED,
             ApiError::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ApiError::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
@@ -112,6 +116,10 @@ impl ApiError {
             }
             ApiError::BadRequest(detail) => detail.clone(),
             ApiError::RequestTimeout => "send the body within ten seconds".to_owned(),
+            ApiError::LengthRequired => {
+                "the Functions host drops chunked bodies here: send the body with a Content-Length"
+                    .to_owned()
+            }
             ApiError::PayloadTooLarge(limit) => format!("the body must be at most {limit} bytes"),
             ApiError::UnsupportedMediaType => {
                 "send JSON, with Content-Type: application/json".to_owned()

@@ -78,7 +78,7 @@ pub static ENDPOINTS: [Endpoint; 6] = [
         function: Function {
             name: "health",
             route: "api/health",
-            methods: &[Method::GET],
+            methods: &[Method::GET, Method::HEAD],
             body_limit: 0,
         },
         answer: |api, _| Box::pin(endpoints::health(api)),
@@ -87,7 +87,7 @@ pub static ENDPOINTS: [Endpoint; 6] = [
         function: Function {
             name: "live",
             route: "api/live",
-            methods: &[Method::GET],
+            methods: &[Method::GET, Method::HEAD],
             body_limit: 0,
         },
         answer: |_, _| Box::pin(endpoints::live()),
@@ -115,7 +115,7 @@ impl Api {
         Self(Arc::new(Parts { users, probes: Probes::default() }))
     }
 
-    fn users(&self) -> &Repository {
+    pub(crate) fn users(&self) -> &Repository {
         &self.0.users
     }
 }

@@ -99,10 +99,11 @@ pub(super) fn deleted() -> Response {
     empty(StatusCode::NO_CONTENT)
 }
 
+/// A response without a body. It has a `Content-Type` all the same: in the payload mode the host would
+/// add one of its own, and that of a 304 replaces the one that caches have stored.
 fn empty(status: StatusCode) -> Response {
     let mut response = json(status, &());
     *response.body_mut() = Default::default();
-    response.headers_mut().remove(CONTENT_TYPE);
     response
 }
 

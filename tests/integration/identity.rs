@@ -155,7 +155,7 @@ async fn redis_accepts_a_user_and_a_password_over_tls() {
     let path = handler.client.create("Ann").await;
     let read = handler.client.get(&path).await;
     assert_eq!((read.status, &*read.source()), (200, "table"));
-    handler.line_with("Redis is failing").await;
+    handler.line_with("is failing").await;
     assert!(!handler.logged("hunter2"));
 }
 

@@ -44,6 +44,44 @@ async fn a_bad_setting_stops_the_start_with_one_line() {
 }
 
 #[tokio::test]
+async fn servers_on_this_machine_that_do_not_answer_are_named_with_the_command_that_starts_them() {
+    let handler = Handler::start(&[
+        ("REDIS_URL", "redis://127.0.0.1:1".to_owned()),
+        ("USERS_TABLE_CONNECTION", connection_string(1)),
+        ("TABLE_TIMEOUT", "300ms".to_owned()),
+    ])
+    .await;
+    for server in ["Redis at 127.0.0.1:1 does not", "the table at http://127.0.0.1:1/"] {
+        let line = handler.line_with(server).await;
+        assert!(line.contains("`make up` starts Redis and Azurite"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_command_line_describes_itself_and_refuses_the_rest() {
+    let run = async |arguments: &[&str]| {
+        let mut handler = tokio::process::Command::new(env!("CARGO_BIN_EXE_handler"));
+        let output = handler.args(arguments).env("CACHE_TTL", "soon").output().await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, help, _) = run(&["--help"]).await;
+    assert_eq!(code, Some(0));
+    assert!(help.contains("\n  CACHE_TTL\n") && help.contains("a duration from 100ms to 24h"));
+    let (code, version, _) = run(&["--version"]).await;
+    assert_eq!(code, Some(0));
+    let (name, commit) = version.trim().split_once(" (").expect("a commit");
+    assert_eq!(name, format!("handler {}", env!("CARGO_PKG_VERSION")));
+    assert!(commit.len() > 7, "{version}");
+    let (code, _, error) = run(&["--check"]).await;
+    assert_eq!((code, error.lines().count()), (Some(1), 1), "{error}");
+    assert!(error.contains("CACHE_TTL=\"soon\" is not allowed") && error.contains("such as 10s"));
+    let (code, _, error) = run(&["--port", "80"]).await;
+    assert_eq!(code, Some(2));
+    assert!(error.contains("\"--port\"") && error.contains("--help"), "{error}");
+}
+
+#[tokio::test]
 async fn a_port_that_is_in_use_is_reported() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = taken.local_addr().unwrap().port();

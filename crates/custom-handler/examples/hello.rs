@@ -1,6 +1,8 @@
 //! A complete custom handler with one function, `GET /api/hello/{name}`. Its function app is the folder
 //! `function-app` beside this file: `cargo build --example hello`, then `func start` in that folder.
 
+use std::process::ExitCode;
+
 use custom_handler::http::Method;
 use custom_handler::logging::Logging;
 use custom_handler::{Call, Function, Handler, PORT_VARIABLE, Response, serve, stop_signal};
@@ -26,15 +28,16 @@ impl Handler for Hello {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     Logging::new().start();
     let stop = stop_signal()?;
     let port = std::env::var(PORT_VARIABLE).map_or(Ok(0), |port| port.parse())?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     log::info!("listening on http://{}", listener.local_addr()?);
     let stop = async {
-        log::info!("{}: finishing the requests in progress", stop.await);
+        let stop = stop.await;
+        log::info!("{stop}: finishing the requests in progress");
+        stop
     };
-    serve(listener, Hello, stop).await;
-    Ok(())
+    Ok(serve(listener, Hello, stop).await.exit_code())
 }

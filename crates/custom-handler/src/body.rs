@@ -17,6 +17,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BodyError {
     /// It is larger than the function's [`body_limit`](crate::Function::body_limit).
     TooLarge,
@@ -24,6 +25,9 @@ pub enum BodyError {
     Incomplete,
     /// It was not complete within ten seconds.
     TooSlow,
+    /// The client sent it without announcing its length, and the host did not pass it on: in the
+    /// payload mode the host drops chunked bodies. The response that fits is a 411.
+    Dropped,
 }
 
 /// A body that has not been read yet.

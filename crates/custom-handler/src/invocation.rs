@@ -1,6 +1,6 @@
 //! The invocation that a request belongs to. Every record that is logged for the request knows it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::task::JoinError;
 use warp::http::HeaderMap;
@@ -26,8 +26,6 @@ pub struct Invocation(Option<Arc<Inner>>);
 struct Inner {
     id: Option<String>,
     traceparent: Option<String>,
-    /// In the payload mode: the log lines that are returned with the response.
-    lines: Option<Mutex<Vec<String>>>,
 }
 
 impl Invocation {
@@ -48,40 +46,32 @@ impl Invocation {
         self.0.as_ref()?.traceparent.as_deref()
     }
 
-    /// The invocation of a proxied or forwarded request.
+    /// The invocation that these headers name.
+    ///
+    /// When the host forwards a request whose client sent an id of its own, the header has both, and
+    /// the host's is the last (measured on the host).
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
-        Self::read(headers, false)
-    }
-
-    /// The invocation of a payload, which collects its log lines.
-    pub(crate) fn collecting(headers: &HeaderMap) -> Self {
-        Self::read(headers, true)
-    }
-
-    fn read(headers: &HeaderMap, collect: bool) -> Self {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let id = text(INVOCATION_ID).filter(|id| is_id(id)).map(str::to_owned);
-        let traceparent = text(TRACEPARENT).filter(|it| is_traceparent(it)).map(str::to_owned);
-        if id.is_none() && traceparent.is_none() && !collect {
+        let last = headers.get_all(INVOCATION_ID).iter().next_back();
+        let id = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
+        let id = id.map(str::trim).filter(|id| is_id(id)).map(str::to_owned);
+        let traceparent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+        let traceparent = traceparent.filter(|it| is_traceparent(it)).map(str::to_owned);
+        if id.is_none() && traceparent.is_none() {
             return Self(None);
         }
-        let lines = collect.then(Mutex::default);
-        Self(Some(Arc::new(Inner { id, traceparent, lines })))
+        Self(Some(Arc::new(Inner { id, traceparent })))
     }
 
-    /// Adds a log line, if this invocation collects them.
-    pub(crate) fn collect(&self, line: impl FnOnce() -> String) {
-        if let Some(lines) = self.0.as_ref().and_then(|inner| inner.lines.as_ref()) {
-            lines.lock().unwrap_or_else(PoisonError::into_inner).push(line());
+    /// The same invocation, in the trace that the client named, if it named one.
+    pub(crate) fn in_trace_of(&self, client: &HeaderMap) -> Self {
+        match Self::from_headers(client).traceparent() {
+            None => self.clone(),
+            Some(traceparent) => {
+                let (id, traceparent) =
+                    (self.id().map(str::to_owned), Some(traceparent.to_owned()));
+                Self(Some(Arc::new(Inner { id, traceparent })))
+            }
         }
-    }
-
-    /// Takes the lines collected so far.
-    pub(crate) fn take_lines(&self) -> Vec<String> {
-        let lines = self.0.as_ref().and_then(|inner| inner.lines.as_ref());
-        lines.map_or_else(Vec::new, |lines| {
-            std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner))
-        })
     }
 
     /// Runs work within this invocation.

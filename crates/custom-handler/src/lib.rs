@@ -19,7 +19,7 @@ pub use self::call::{Call, Handler, Refusal};
 pub use self::function::{Function, Params};
 pub use self::invocation::Invocation;
 pub use self::router::{routes, serve};
-pub use self::signal::{Signal, stop_signal};
+pub use self::signal::{Stop, stop_signal};
 
 /// The environment variable in which the host passes the port that the handler must listen on, on
 /// `127.0.0.1`: <https://learn.microsoft.com/azure/azure-functions/functions-custom-handlers>.

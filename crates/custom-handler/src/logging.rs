@@ -22,6 +22,10 @@ use crate::Invocation;
 /// HTTP server, under `warp`, are about clients that disconnect.
 pub const DEFAULT_FILTER: &str = "info,warp=off";
 
+/// Core Tools sets this variable
+/// ([`Constants`](https://github.com/Azure/azure-functions-core-tools/blob/main/src/Cli/func/Common/Constants.cs)).
+const CORE_TOOLS: &str = "FUNCTIONS_CORETOOLS_ENVIRONMENT";
+
 /// The logger, before it is started.
 ///
 /// ```
@@ -90,13 +94,20 @@ impl Logging {
     }
 
     fn logger(&self, target: Target) -> Logger {
+        // Core Tools writes the time before each line; the host in a container does not.
+        let has_time = std::env::var_os(CORE_TOOLS).is_none();
         Builder::from_env(Env::default().default_filter_or(&self.default_filter))
             .target(target)
-            .format(|stream, record| {
+            .format(move |stream, record| {
                 let invocation = Invocation::current().unwrap_or_default();
                 let text = line(record, &invocation);
-                invocation.collect(|| text.clone());
-                writeln!(stream, "{} {text}", humantime::format_rfc3339_millis(SystemTime::now()))
+                match has_time {
+                    true => {
+                        let time = humantime::format_rfc3339_millis(SystemTime::now());
+                        writeln!(stream, "{time} {text}")
+                    }
+                    false => writeln!(stream, "{text}"),
+                }
             })
             .build()
     }

@@ -1,7 +1,8 @@
 //! The invocation payload: a request and its response as JSON, inside a `POST /{function name}`.
 //!
-//! Here the host accepts only a 2xx, so a response of any status is sent inside a 200, together with
-//! the log lines that were written for it.
+//! Here the host accepts only a 2xx, so a response of any status is sent inside a 200. The answer's
+//! `Logs` stay empty: the host logs them at Information, whatever their level, and logs the handler's
+//! output as well, so that each record would appear twice.
 
 use std::collections::HashMap;
 
@@ -11,7 +12,9 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use warp::http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use warp::http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::body::{self, BodyError, read_body};
@@ -57,7 +60,7 @@ fn body_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String
 #[serde(rename_all = "PascalCase")]
 struct Answer {
     outputs: Outputs,
-    logs: Vec<String>,
+    logs: [String; 0],
     return_value: Option<Value>,
 }
 
@@ -87,7 +90,7 @@ impl From<BodyError> for BadPayload {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::TooLarge => BadPayload::TooLarge,
-            BodyError::Incomplete | BodyError::TooSlow => {
+            BodyError::Incomplete | BodyError::TooSlow | BodyError::Dropped => {
                 BadPayload::Malformed("it is incomplete".to_owned())
             }
         }
@@ -100,22 +103,23 @@ pub(crate) async fn answer<H: Handler>(
     function: &Function,
     request: Request,
 ) -> Response {
-    let invocation = Invocation::collecting(&request.headers);
+    let invocation = Invocation::from_headers(&request.headers);
     let received = request.received;
     let payload = read_body(request.body, LARGEST_PAYLOAD).await.map_err(BadPayload::from);
     match payload.and_then(|payload| unwrap(function, &payload)) {
         Ok(Inner { method, path, query, headers, body }) => {
             let is_head = method == Method::HEAD;
-            let body = body::ready(Ok(body));
+            let invocation = invocation.in_trace_of(&headers);
+            let body = body::ready(body);
             let inner = Request { method, path, query, headers, body, received };
             let response = dispatch(&handler, &invocation, inner).await;
-            wrap(response, is_head, &invocation).await
+            wrap(response, is_head).await
         }
         // The host's caller is to read this response, so it is sent as a function's is.
         Err(BadPayload::TooLarge) => {
             let refusal = Refusal::PayloadTooLarge { limit: LARGEST_PAYLOAD };
             let response = invocation.scope(|| handler.refuse(&request.method, refusal));
-            wrap(response, false, &invocation).await
+            wrap(response, false).await
         }
         // Only a host posts payloads. It makes a 500 of this.
         Err(BadPayload::Malformed(reason)) => {
@@ -132,7 +136,7 @@ struct Inner {
     path: String,
     query: String,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BodyError>,
 }
 
 fn unwrap(function: &Function, payload: &[u8]) -> Result<Inner, BadPayload> {
@@ -167,28 +171,32 @@ fn unwrap(function: &Function, payload: &[u8]) -> Result<Inner, BadPayload> {
             headers.insert(name, value);
         }
     }
+    let body = body(inner.body, &headers);
     headers.remove(CONTENT_LENGTH); // of the body as the client sent it, not as it is here
-    let body = body(inner.body.unwrap_or_default(), &headers);
     let query = uri.query().unwrap_or_default().to_owned();
     Ok(Inner { method, path: uri.path().to_owned(), query, headers, body })
 }
 
-/// The body's bytes: the host sends a binary body as base64.
-fn body(text: String, headers: &HeaderMap) -> Bytes {
+/// The body's bytes: the host sends a binary body as base64, and drops a chunked one (measured).
+fn body(text: Option<String>, headers: &HeaderMap) -> Result<Bytes, BodyError> {
+    let Some(text) = text else {
+        let is_chunked = headers.contains_key(TRANSFER_ENCODING);
+        return if is_chunked { Err(BodyError::Dropped) } else { Ok(Bytes::new()) };
+    };
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_binary = content_type.is_some_and(|content_type| {
         let content_type = content_type.to_ascii_lowercase();
         content_type.starts_with("application/octet-stream")
             || content_type.starts_with("multipart/")
     });
-    match is_binary.then(|| BASE64.decode(&text)) {
+    Ok(match is_binary.then(|| BASE64.decode(&text)) {
         Some(Ok(bytes)) => bytes.into(),
         _ => text.into(),
-    }
+    })
 }
 
-/// The answer to a payload: the response, and the log lines.
-async fn wrap(response: Response, is_head: bool, invocation: &Invocation) -> Response {
+/// The answer to a payload: the response as JSON.
+async fn wrap(response: Response, is_head: bool) -> Response {
     let (parts, body) = response.into_parts();
     let body = match body.collect().await {
         Ok(body) if !is_head => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
@@ -202,7 +210,7 @@ async fn wrap(response: Response, is_head: bool, invocation: &Invocation) -> Res
     });
     let (status_code, headers) = (parts.status.as_u16(), headers.collect());
     let outputs = Outputs { res: HttpResponse { status_code, headers, body } };
-    json(StatusCode::OK, &Answer { outputs, logs: invocation.take_lines(), return_value: None })
+    json(StatusCode::OK, &Answer { outputs, logs: [], return_value: None })
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {

@@ -123,6 +123,19 @@ impl TableAccess {
         &self.account
     }
 
+    /// The endpoint, for messages. It contains no secret.
+    pub fn endpoint(&self) -> &str {
+        self.endpoint.as_str()
+    }
+
+    /// Whether the endpoint is on this machine, as that of Azurite usually is.
+    pub fn is_loopback(&self) -> bool {
+        let ip = |host: &str| host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+        self.endpoint
+            .host_str()
+            .is_some_and(|host| host == "localhost" || ip(host).is_ok_and(|ip| ip.is_loopback()))
+    }
+
     pub(super) fn location(&self) -> CloudLocation {
         // `Url` writes an empty path as "/", to which the library would append a second slash.
         let uri = self.endpoint.as_str().trim_end_matches('/').to_owned();

@@ -33,7 +33,7 @@ pub fn settings(given: &[(&str, String)]) -> Settings {
 pub async fn start(settings: &Settings) -> Client {
     let app = App::build(settings).await.expect("the application");
     let address = app.address().expect("its address");
-    tokio::spawn(app.run_until(std::future::pending()));
+    tokio::spawn(app.run_until(std::future::pending::<()>()));
     Client::new(format!("http://{address}"))
 }
 

@@ -186,6 +186,8 @@ pub(super) struct Link {
 }
 
 struct State {
+    /// Without credentials, for messages.
+    address: String,
     connector: Connector,
     probe_key: String,
     release: Script,
@@ -201,6 +203,7 @@ impl Link {
         let connector = Connector::new(options)?;
         let connection = connector.connection()?;
         let state = Arc::new(State {
+            address: options.url.to_string(),
             connector,
             probe_key: format!("{}probe", options.key_prefix),
             release: Script::new(RELEASE),
@@ -212,7 +215,7 @@ impl Link {
         // The first connection may take longer than a step, so a task waits for it.
         tokio::spawn(async move {
             match state.check(connection).await {
-                Ok(()) => log::info!("connected to Redis"),
+                Ok(()) => log::info!("connected to Redis at {}", state.address),
                 Err(failure) => state.start_renewal(&failure),
             }
         });
@@ -287,7 +290,10 @@ impl State {
     /// Keeps readers away from Redis until a new connection works.
     fn start_renewal(self: &Arc<Self>, failure: &Failure) {
         if !self.is_failing.swap(true, Ordering::Relaxed) {
-            log::warn!("Redis is failing ({failure}); reads use the store until it recovers");
+            let address = &self.address;
+            log::warn!(
+                "Redis at {address} is failing ({failure}); reads use the store until it recovers"
+            );
             tokio::spawn(Self::renew(Arc::downgrade(self)));
         }
     }
@@ -303,7 +309,7 @@ impl State {
             *state.connection.write().unwrap_or_else(PoisonError::into_inner) = connection;
             state.failures.store(0, Ordering::Relaxed);
             state.is_failing.store(false, Ordering::Relaxed);
-            log::info!("Redis works again");
+            log::info!("Redis at {} works again", state.address);
             Ok::<_, Failure>(())
         };
         // Without this pause, a server that fails everything but the probe would cause a busy loop.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use rand::RngExt;
-use reqwest::header::{HeaderMap, HeaderName};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder};
 use warp::http::Response;
 
@@ -12,6 +12,9 @@ use super::Mode;
 use super::app::FunctionApp;
 use super::process::signal;
 use super::supervisor::Worker;
+
+/// The header with the id of the invocation.
+pub(super) const INVOCATION_ID: &str = "x-azure-functions-invocationid";
 
 /// The host's version, in the headers that it adds.
 pub(super) const VERSION: &str = "4.1037.0.0";
@@ -26,8 +29,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// The body, if its length was announced. Forwarding and payloads look at that length only, so
-    /// that a chunked body is lost: `ToHttpRequestMessage` and `GetRequestAsJObject` in
+    /// The body, if its length was announced. A payload has only such a body: a chunked one is dropped, `ToHttpRequestMessage` and `GetRequestAsJObject` in
     /// <https://github.com/Azure/azure-functions-host/blob/dev/src/WebJobs.Script/Extensions/HttpRequestExtensions.cs>.
     pub(super) fn announced_body(&self) -> Option<Bytes> {
         let length = self.headers.get("content-length")?.to_str().ok()?.parse::<usize>().ok()?;
@@ -92,27 +94,21 @@ impl Caller {
         }
     }
 
-    /// A request to the handler with the headers that the host adds in each mode: `AddHeaders` in
-    /// <https://github.com/Azure/azure-functions-host/blob/dev/src/WebJobs.Script/Workers/Http/DefaultHttpWorkerService.cs>.
-    pub(super) fn request(&self, method: Method, path: &str, invocation: &str) -> RequestBuilder {
+    /// A request to the handler.
+    pub(super) fn request(&self, method: Method, path: &str, headers: HeaderMap) -> RequestBuilder {
         let port = self.worker.lock().unwrap().port;
-        self.http
-            .request(method, format!("http://127.0.0.1:{port}{path}"))
-            .header("x-azure-functions-invocationid", invocation)
-            .header("x-azure-functions-hostversion", VERSION)
+        self.http.request(method, format!("http://127.0.0.1:{port}{path}")).headers(headers)
     }
 }
 
-/// The headers of a request that is passed on.
+/// The headers of a request that is passed on. The client's `traceparent` is passed on as it is, and
+/// without telemetry the host adds none: measured.
 pub(super) fn copied_headers(request: &Request) -> HeaderMap {
     let mut headers = request.headers.clone();
-    headers.remove("x-azure-functions-invocationid");
-    headers.remove("x-azure-functions-hostversion");
     let hops: Vec<_> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
     for name in &hops {
         headers.remove(name);
     }
-    headers.entry("traceparent").or_insert(traceparent().parse().unwrap());
     headers
 }
 
@@ -126,7 +122,7 @@ pub(super) async fn pass_back(response: reqwest::Response) -> Reply {
     }
     match response.bytes().await {
         Ok(body) => reply.body(body.into()).unwrap(),
-        Err(_) => empty(502),
+        Err(_) => empty(500),
     }
 }
 
@@ -134,6 +130,15 @@ pub(super) async fn pass_back(response: reqwest::Response) -> Reply {
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     ["host", "connection", "transfer-encoding", "content-length", "keep-alive", "te", "upgrade"]
         .contains(&name.as_str())
+}
+
+/// The headers by which the host names an invocation in each mode: `AddHeaders` in
+/// <https://github.com/Azure/azure-functions-host/blob/dev/src/WebJobs.Script/Workers/Http/DefaultHttpWorkerService.cs>.
+pub(super) fn invocation_headers(id: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(INVOCATION_ID, id.parse().unwrap());
+    headers.insert("x-azure-functions-hostversion", HeaderValue::from_static(VERSION));
+    headers
 }
 
 /// A random id as .NET writes it.

@@ -1,6 +1,7 @@
 //! The payload mode: the request inside a JSON payload, and the response inside a JSON answer.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use warp::http::Response;
 
 use super::app::FunctionFolder;
-use super::call::{Caller, Reply, Request, empty, new_id, traceparent};
+use super::call::{Caller, Reply, Request, empty, invocation_headers, new_id, traceparent};
 
 impl Caller {
     /// Posts the payload to `/{function name}`: `ProcessDefaultInvocationRequest` in
@@ -21,10 +22,10 @@ impl Caller {
         params: &BTreeMap<String, String>,
     ) -> Reply {
         let sent = self
-            .request(Method::POST, &format!("/{}", function.name), &new_id())
+            .request(Method::POST, &format!("/{}", function.name), invocation_headers(&new_id()))
             .header("content-type", "application/json")
             .header("traceparent", traceparent())
-            .body(self.payload_for(request, function, params).to_string())
+            .body(chunked(self.payload_for(request, function, params).to_string()))
             .send()
             .await;
         let Ok(response) = sent else { return empty(500) };
@@ -108,12 +109,23 @@ fn reply(output: &Value) -> Reply {
     for (name, value) in field(output, "headers").as_object().into_iter().flatten() {
         reply = reply.header(name, value.as_str().expect("header values are text"));
     }
+    // A response without a type gets this one, whatever its status: measured.
+    let has_type = reply.headers_ref().is_some_and(|headers| headers.contains_key("content-type"));
+    if !has_type {
+        reply = reply.header("content-type", "text/plain; charset=utf-8");
+    }
     let body = match field(output, "body") {
         Value::String(text) => text.clone().into_bytes(),
         Value::Null => Vec::new(),
         json => json.to_string().into_bytes(),
     };
     reply.body(body).unwrap()
+}
+
+/// The payload is sent in chunks: measured.
+fn chunked(payload: String) -> reqwest::Body {
+    let chunk = Ok::<_, Infallible>(payload);
+    reqwest::Body::wrap_stream(futures_util::stream::iter([chunk]))
 }
 
 /// The name of a binding.

@@ -53,8 +53,9 @@ pub(super) async fn supervise(
     settings: BTreeMap<String, String>,
     worker: Arc<Mutex<Worker>>,
 ) {
+    // Each start gets the same port: measured.
+    let port = free_port();
     loop {
-        let port = free_port();
         let (mut child, lines) = spawn(command(&app), &environment(&app, &settings, port));
         {
             let mut worker = worker.lock().unwrap();

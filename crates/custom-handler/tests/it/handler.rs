@@ -55,7 +55,7 @@ static ENDPOINTS: [Endpoint; 6] = [
     endpoint(Kind::Put, "put", "api/things/{id}", &[Method::PUT], 16),
     endpoint(Kind::Log, "log", "api/log", &[Method::GET], 0),
     endpoint(Kind::Panic, "panic", "api/panic", &[Method::GET], 0),
-    endpoint(Kind::Once, "once", "api/once", &[Method::GET], 0),
+    endpoint(Kind::Once, "once", "api/once", &[Method::GET, Method::POST], 16),
     endpoint(Kind::Wait, "wait", "api/wait", &[Method::GET], 0),
 ];
 
@@ -208,6 +208,6 @@ pub(crate) async fn behind_a_host(mode: Mode) -> (Host, TempDir) {
 pub(crate) async fn direct() -> Client {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(serve(listener, Things::default(), std::future::pending()));
+    tokio::spawn(serve(listener, Things::default(), std::future::pending::<()>()));
     Client::new(url)
 }

@@ -1,12 +1,15 @@
 //! Starting, restarting and stopping a handler.
 
-use custom_handler::serve;
-use custom_handler::testing::{Mode, eventually};
+use std::collections::BTreeMap;
+
+use custom_handler::testing::{Mode, eventually, free_port, spawn};
+use custom_handler::{PORT_VARIABLE, serve};
 use reqwest::Method;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::handler::{Things, behind_a_host};
+use crate::modes::{example, example_binary};
 use crate::support::{Client, SOON};
 
 in_each_mode! {
@@ -28,14 +31,60 @@ async fn a_killed_handler_is_restarted_until_the_host_gives_up(mode: Mode) {
     assert_eq!(host.starts(), 3);
 }
 
+/// The host does not start a handler again that has ended with code 0, and each call would get a 500.
 #[tokio::test]
-async fn a_stopped_handler_ends_with_success_and_stays_down() {
-    let (host, _root) = behind_a_host(Mode::Proxy).await;
-    host.signal("TERM").await;
-    eventually(SOON, "it has ended", async || host.is_over()).await;
-    assert_eq!(host.starts(), 1, "code 0 is not an error");
-    let stops = |(_, line): &(_, String)| line.contains("said that it stops: SIGTERM");
+async fn a_handler_that_is_terminated_is_started_again_by_its_host() {
+    let host = example(Mode::Proxy).await;
+    for start in 2..=5 {
+        host.signal("TERM").await;
+        eventually(SOON, "the handler is back", async || {
+            host.starts() == start && Client::of(&host).get("/api/hello/Ada").await.status == 200
+        })
+        .await;
+    }
+    let stops = |(_, line): &(_, String)| line.contains("SIGTERM: finishing");
     eventually(SOON, "it says so", async || host.lines().iter().any(stops)).await;
+}
+
+#[tokio::test]
+async fn a_handler_that_is_interrupted_ends_and_is_not_started_again() {
+    let host = example(Mode::Proxy).await;
+    host.signal("INT").await;
+    eventually(SOON, "it ends", async || host.is_over()).await;
+    assert_eq!(host.starts(), 1, "code 0 is not an error");
+}
+
+/// A host that is killed cannot end its handler. `sh` is the host here.
+#[tokio::test]
+async fn a_handler_ends_when_its_host_is_killed() {
+    let port = free_port();
+    let mut host = tokio::process::Command::new("sh");
+    host.args(["-c", "\"$0\" & wait"]).arg(example_binary());
+    let environment = BTreeMap::from([
+        (PORT_VARIABLE.to_owned(), port.to_string()),
+        ("FUNCTIONS_CUSTOMHANDLER_WORKER_ID".to_owned(), "w".to_owned()),
+    ]);
+    let (mut host, lines) = spawn(host, &environment);
+    let logged = |text: &str| lines.lock().unwrap().iter().any(|(_, line)| line.contains(text));
+    eventually(SOON, "the handler listens", async || logged("listening on")).await;
+    host.kill().await.unwrap();
+    eventually(SOON, "it notices", async || logged("the host has ended: finishing")).await;
+    let address = ("127.0.0.1", port);
+    eventually(SOON, "it ends", async || TcpStream::connect(address).await.is_err()).await;
+}
+
+/// Its body was read by the first attempt.
+#[tokio::test]
+async fn a_proxied_call_with_a_body_is_not_repeated_when_the_handler_dies() {
+    let (host, _root) = behind_a_host(Mode::Proxy).await;
+    let client = Client::of(&host);
+    let call = tokio::spawn(async move { client.post("/api/once", "body").await });
+    let holds = |(_, line): &(_, String)| line.contains("holds the call");
+    eventually(SOON, "the call is in progress", async || host.lines().iter().any(holds)).await;
+    host.signal("KILL").await;
+    let answer = call.await.unwrap();
+    assert_eq!((answer.status, answer.text.as_str()), (500, ""));
+    assert_eq!(host.lines().iter().filter(|line| holds(line)).count(), 1);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Handlers behind the stand-in for the host, and called directly.
 
+#![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test that cannot go on fails
 
 /// A test for each mode.
