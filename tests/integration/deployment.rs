@@ -312,9 +312,11 @@ async fn the_content_of_the_image_runs_behind_the_host() {
 /// The host ends with code 0 when its handler has failed three times, so `on-failure` would not do.
 #[tokio::test]
 async fn after_a_bad_setting_the_host_gives_up_and_compose_starts_it_again() {
-    let settings = [("REDIS_URL", "http://redis".to_owned())];
-    let start = tokio::spawn(async move { Host::start(Mode::Proxy, &settings).await.starts() });
-    let given_up = start.await.unwrap_err().into_panic();
+    let tasks = tokio::task::LocalSet::new();
+    let start = tasks.spawn_local(async {
+        Host::start(Mode::Proxy, &[("REDIS_URL", "http://redis".to_owned())]).await.starts()
+    });
+    let given_up = tasks.run_until(start).await.unwrap_err().into_panic();
     let given_up = given_up.downcast_ref::<String>().expect("a message");
     assert!(given_up.contains("the host has given up"), "{given_up}");
     assert_eq!(given_up.matches("REDIS_URL=").count(), 3, "{given_up}");

@@ -35,11 +35,12 @@ fn speaker() {
     assert!(panicked.is_err());
 }
 
-async fn spoken(rust_log: Option<&str>) -> Vec<Line> {
+async fn spoken(variables: &[(&str, &str)]) -> Vec<Line> {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "logging::speaker", "--nocapture"]);
     let mut environment = BTreeMap::from([(SPEAK.to_owned(), "1".to_owned())]);
-    environment.extend(rust_log.map(|filter| ("RUST_LOG".to_owned(), filter.to_owned())));
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    environment.extend(variables.iter().map(owned));
     let (mut child, lines) = spawn(command, &environment);
     assert!(child.wait().await.unwrap().success(), "{lines:#?}");
     let has = |text: &str| lines.lock().unwrap().iter().any(|(_, line)| line.contains(text));
@@ -51,7 +52,7 @@ async fn spoken(rust_log: Option<&str>) -> Vec<Line> {
 
 #[tokio::test]
 async fn each_record_is_one_line_at_its_level() {
-    let lines = spoken(None).await;
+    let lines = spoken(&[]).await;
     let level_of = |text: &str| {
         let found: Vec<_> = lines.iter().filter(|(_, line)| line.contains(text)).collect();
         assert_eq!(found.len(), 1, "{text}: {lines:#?}");
@@ -72,8 +73,18 @@ async fn each_record_is_one_line_at_its_level() {
 
 #[tokio::test]
 async fn the_variable_replaces_the_filter_but_what_is_excluded_stays_out() {
-    let lines = spoken(Some("trace")).await;
+    let lines = spoken(&[("RUST_LOG", "trace")]).await;
     let has = |text: &str| lines.iter().any(|(_, line)| line.contains(text));
     assert!(has("said debug") && has("said what the filter drops"), "{lines:#?}");
     assert!(!has("password"), "{lines:#?}");
+}
+
+/// Core Tools writes the time before each line of a handler, and a container's host does not.
+#[tokio::test]
+async fn a_line_has_one_time() {
+    let starts_with_time = |(_, line): &Line| line.as_bytes()[..4].iter().all(u8::is_ascii_digit);
+    assert!(spoken(&[]).await.iter().all(starts_with_time));
+    let lines = spoken(&[("FUNCTIONS_CORETOOLS_ENVIRONMENT", "true")]).await;
+    let levels = ["INFO ", "WARN ", "ERROR"];
+    assert!(lines.iter().all(|(_, line)| levels.contains(&&line[..5])), "{lines:#?}");
 }
