@@ -1,4 +1,4 @@
-//! The settings: every environment variable that the handler reads. [`table`] has their names,
+//! The settings: every environment variable that the handler reads. `table.rs` has their names,
 //! defaults, bounds and meanings. (With an identity, `azure_identity` also reads the variables that
 //! Azure and Kubernetes set: `IDENTITY_ENDPOINT`, `IDENTITY_HEADER`, `AZURE_CLIENT_ID`,
 //! `AZURE_TENANT_ID`, `AZURE_FEDERATED_TOKEN_FILE` and the like.)

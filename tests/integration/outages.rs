@@ -391,3 +391,35 @@ async fn a_burst_in_three_processes_causes_one_read_of_the_table() {
     }
     assert_eq!(proxy.count(Call::is_read), 1);
 }
+
+/// Without Redis nothing can be cached, and each process loads for itself. Readers that could not share
+/// a load start again together.
+#[tokio::test]
+async fn a_burst_in_three_processes_without_redis_causes_few_reads_of_the_table() {
+    let azurite = Azurite::shared();
+    let proxy = Proxy::in_front_of(azurite.port).await;
+    let shared = [
+        ("REDIS_URL", "redis://127.0.0.1:1".to_owned()),
+        ("USERS_TABLE_CONNECTION", connection_string(proxy.port)),
+        ("USERS_TABLE_NAME", fresh_table()),
+    ];
+    let mut handlers = Vec::new();
+    for _ in 0..3 {
+        let handler = Handler::start(&shared).await;
+        handler.line_with("is failing").await;
+        handlers.push(handler);
+    }
+    let path = handlers[0].client.create("Cold").await;
+    proxy.forget();
+    let mut readers = JoinSet::new();
+    for reader in 0..300 {
+        let (client, path) = (handlers[reader % 3].client.clone(), path.clone());
+        readers.spawn(async move { client.get(&path).await });
+    }
+    while let Some(read) = readers.join_next().await {
+        let read = read.unwrap();
+        assert_eq!((read.status, &*read.name()), (200, "Cold"));
+    }
+    let loads = proxy.count(Call::is_read);
+    assert!(loads <= 15, "{loads} reads of the table");
+}

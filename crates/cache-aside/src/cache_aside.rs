@@ -38,10 +38,10 @@ use crate::shared_loads::{Leader, Role, SharedLoads};
 use crate::slot::{Entry, Slot, Token};
 use crate::stale_copies::StaleCopies;
 
-/// How long a leader waits for readers to join before it sends its load, if the result cannot be
-/// cached or if other readers are starting again at the same moment. Such a load is shared only
-/// with readers that joined before it was sent: without this time, N readers of one key would load
-/// one after the other.
+/// How long a leader that has started again waits for the others that start again at the same moment.
+/// A load whose result is not cached is shared only with readers that joined before it was sent:
+/// without this time, N readers of one key would load one after the other. The first load of a key does
+/// not wait, so that a cache that cannot be reached costs a single reader nothing.
 const GATHERING: Duration = Duration::from_millis(1);
 
 /// Reads and writes values of a store through a cache.
@@ -168,7 +168,7 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
             }
         };
 
-        if lease.is_none() || attempt == Attempt::Again {
+        if attempt == Attempt::Again {
             tokio::time::sleep(GATHERING).await;
         }
         leader.count_request();

@@ -1,6 +1,6 @@
 //! A cache on Redis: a plain `GET` for hits, a small Lua script for each other step.
 //!
-//! Redis executes a script atomically. Each script uses one key, so it works in a cluster too. The scripts are beside this file; [`slot_bytes`] documents the bytes that
+//! Redis executes a script atomically. Each script uses one key, so it works in a cluster too. The scripts are beside this file; `slot_bytes.rs` documents the bytes that
 //! they exchange.
 
 mod connection;

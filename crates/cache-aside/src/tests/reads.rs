@@ -114,6 +114,18 @@ async fn readers_of_one_process_share_a_load_that_was_cached() {
     assert_eq!(world.store.loads(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_read_past_the_cache_takes_no_longer_than_its_load() {
+    let world = World::new(long_policy());
+    world.a.cache.is_cut.store(true, Ordering::SeqCst);
+    let start = tokio::time::Instant::now();
+    assert_eq!(world.a.read().await.1, loaded(Because::CacheUnavailable, Load::NotStored));
+    let writer = world.other_writer().await;
+    assert_eq!(world.b.read().await.1, loaded(Because::Fenced, Load::NotStored));
+    world.release(writer).await;
+    assert_eq!(start.elapsed(), std::time::Duration::ZERO);
+}
+
 /// Nothing is cached, so readers that joined late start again together, and share one load.
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_reads_past_the_cache_causes_few_loads() {
