@@ -1,7 +1,7 @@
 //! Users in the store, read and changed through the cache.
 //!
-//! This is where the pattern is applied: every read goes through [`CacheAside::get`], and every
-//! change through [`CacheAside::write`]. Neither the cache nor the store is accessible from outside,
+//! This is where the pattern is applied: every read of a user goes through [`CacheAside::get`], and
+//! every change through [`CacheAside::write`]. Neither the cache nor the store is accessible from outside,
 //! so that no change can bypass it.
 
 use std::sync::Arc;
