@@ -52,7 +52,7 @@ set -m
 func='' servers=''
 finish() {
   trap - EXIT
-  trap '' INT TERM
+  trap '' INT TERM HUP
   # func needs its storage until it has ended, and Azurite saves its data when it ends.
   local pid
   for pid in $func; do kill -INT -- "-$pid" 2>/dev/null || true; wait "$pid" || true; done
@@ -62,6 +62,7 @@ finish() {
 trap finish EXIT
 trap 'echo; exit 0' INT
 trap 'exit 143' TERM
+trap 'exit 129' HUP # the terminal was closed
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
