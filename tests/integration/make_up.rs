@@ -29,7 +29,7 @@ stop() {
   exit 0
 }
 trap stop INT
-while :; do wait "$handler"; done
+while kill -0 "$handler" 2>/dev/null; do wait "$handler"; done
 "#;
 
 /// What `make up` needs, on ports of the test's own.

@@ -65,8 +65,7 @@ async fn a_write_with_an_unknown_outcome_stays_in_the_fence_that_was_placed() {
     let world = World::new(long_policy());
     let write = world.store.writing.hold_next();
     world.store.loses_answer.store(true, Ordering::SeqCst);
-    let process = std::sync::Arc::clone(&world.a);
-    let writer = tokio::spawn(async move { process.update("new").await });
+    let writer = world.a.start_update("new");
     until("the write reaches the store", || world.store.writing.is_reached()).await;
     world.a.cache.loses_fences.store(true, Ordering::SeqCst);
     write.let_go();

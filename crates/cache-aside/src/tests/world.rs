@@ -159,9 +159,12 @@ impl Process {
         tokio::spawn(async move { process.get().await.unwrap() })
     }
 
-    pub(super) fn start_update(self: &Arc<Self>, value: &'static str) -> JoinHandle<()> {
+    pub(super) fn start_update(
+        self: &Arc<Self>,
+        value: &'static str,
+    ) -> JoinHandle<Result<(), StoreError>> {
         let process = Arc::clone(self);
-        tokio::spawn(async move { process.update(value).await.unwrap() })
+        tokio::spawn(async move { process.update(value).await })
     }
 
     /// Starts a read, and waits until it has joined the load that is in progress in this process.

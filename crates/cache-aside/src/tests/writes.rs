@@ -41,7 +41,7 @@ async fn the_first_of_two_writers_to_finish_does_not_remove_the_fence_of_the_oth
     world.b.update("quick").await.unwrap();
     assert_eq!(world.b.read().await, ("quick".into(), loaded(Because::Fenced, Load::NotStored)));
     write.let_go();
-    done(slow).await;
+    done(slow).await.unwrap();
     for process in [&world.a, &world.b] {
         assert_eq!(process.value().await, "slow");
     }
@@ -53,8 +53,7 @@ async fn a_write_whose_outcome_is_unknown_keeps_its_fence_for_the_full_time() {
     let world = World::new(long_policy());
     let write = world.store.writing.hold_next();
     world.store.loses_answer.store(true, Ordering::SeqCst);
-    let process = std::sync::Arc::clone(&world.a);
-    let writer = tokio::spawn(async move { process.update("new").await });
+    let writer = world.a.start_update("new");
     until("the write reaches the store", || world.store.writing.is_reached()).await;
     sleep(20 * SECOND).await;
     write.let_go();
