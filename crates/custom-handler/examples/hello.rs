@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use custom_handler::http::Method;
 use custom_handler::logging::Logging;
-use custom_handler::{Call, Function, Handler, PORT_VARIABLE, Response, serve, stop_signal};
+use custom_handler::{
+    Call, Function, Handler, Limits, PORT_VARIABLE, Response, serve, stop_signal,
+};
 use tokio::net::TcpListener;
 
 static FUNCTIONS: [Function; 1] =
@@ -39,5 +41,5 @@ async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
         log::info!("{stop}: finishing the requests in progress");
         stop
     };
-    Ok(serve(listener, Hello, stop).await.exit_code())
+    Ok(serve(listener, Hello, Limits::default(), stop).await.exit_code())
 }

@@ -2,11 +2,13 @@
 
 mod body;
 mod call;
+mod connection;
 mod function;
 mod invocation;
 pub mod logging;
 mod payload;
 mod router;
+mod server;
 mod signal;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -18,7 +20,8 @@ pub use self::body::BodyError;
 pub use self::call::{Call, Handler, Refusal};
 pub use self::function::{Function, Params};
 pub use self::invocation::Invocation;
-pub use self::router::{routes, serve};
+pub use self::router::routes;
+pub use self::server::{Limits, serve};
 pub use self::signal::{Stop, stop_signal};
 
 /// The environment variable in which the host passes the port that the handler must listen on, on

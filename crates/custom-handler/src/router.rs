@@ -5,8 +5,6 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use warp::Filter;
 use warp::http::{HeaderMap, Method};
 use warp::path::FullPath;
@@ -24,25 +22,6 @@ pub(crate) struct Request {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
     pub(crate) received: Instant,
-}
-
-/// Serves a handler until `stop` completes, then finishes the requests in progress, and returns what
-/// `stop` returned.
-pub async fn serve<T: Send + 'static>(
-    listener: TcpListener,
-    handler: impl Handler,
-    stop: impl Future<Output = T> + Send + 'static,
-) -> T {
-    let (stopping, stopped) = oneshot::channel();
-    let stop = async {
-        // An error means that this function's future was dropped.
-        let _ = stopping.send(stop.await);
-    };
-    warp::serve(routes(handler)).incoming(listener).graceful(stop).run().await;
-    match stopped.await {
-        Ok(result) => result,
-        Err(_) => std::future::pending().await, // the server does not end before `stop`
-    }
 }
 
 /// All routes of a handler as one filter: the functions at their own routes, as the host proxies and

@@ -8,8 +8,8 @@ use custom_handler::http::{Method, StatusCode};
 use custom_handler::logging::Logging;
 use custom_handler::testing::{Host, Mode};
 use custom_handler::{
-    BodyError, Call, Function, Handler, Invocation, PORT_VARIABLE, Refusal, Response, serve,
-    stop_signal,
+    BodyError, Call, Function, Handler, Invocation, Limits, PORT_VARIABLE, Refusal, Response,
+    serve, stop_signal,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -159,7 +159,7 @@ fn program() {
         let stop = async {
             log::info!("said that it stops: {}", stop.await);
         };
-        serve(listener, Things::default(), stop).await;
+        serve(listener, Things::default(), Limits::default(), stop).await;
     });
 }
 
@@ -208,6 +208,11 @@ pub(crate) async fn behind_a_host(mode: Mode) -> (Host, TempDir) {
 pub(crate) async fn direct() -> Client {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(serve(listener, Things::default(), std::future::pending::<()>()));
+    tokio::spawn(serve(
+        listener,
+        Things::default(),
+        Limits::default(),
+        std::future::pending::<()>(),
+    ));
     Client::new(url)
 }

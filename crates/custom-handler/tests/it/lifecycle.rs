@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use custom_handler::testing::{Mode, eventually, free_port, spawn};
-use custom_handler::{PORT_VARIABLE, serve};
+use custom_handler::{Limits, PORT_VARIABLE, serve};
 use reqwest::Method;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -112,7 +112,7 @@ async fn a_request_in_progress_is_finished_before_the_server_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, handler, async {
+    let server = tokio::spawn(serve(listener, handler, Limits::default(), async {
         stopped.await.unwrap();
     }));
     let client = Client::new(format!("http://{address}"));
@@ -138,7 +138,7 @@ async fn a_call_is_completed_although_its_client_has_disconnected() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::new(format!("http://{}", listener.local_addr().unwrap()));
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, handler, async {
+    let server = tokio::spawn(serve(listener, handler, Limits::default(), async {
         stopped.await.unwrap();
     }));
     let call = tokio::spawn(client.request(Method::GET, "/api/wait").send());

@@ -22,6 +22,7 @@ macro_rules! in_each_mode {
 
 mod handler;
 mod lifecycle;
+mod limits;
 mod logging;
 mod modes;
 mod payload;
