@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use cache_aside::CacheError;
+use custom_handler::Limits;
 use tokio::net::TcpListener;
 
 use crate::api::Api;
@@ -15,6 +16,7 @@ use crate::store::{MemoryStore, Store, TableStore};
 /// An application that listens but does not serve yet.
 pub struct App {
     listener: TcpListener,
+    limits: Limits,
     api: Api,
 }
 
@@ -43,7 +45,9 @@ impl App {
         let users = Repository::new(cache(settings)?, store(settings), settings.policy.clone());
         let api = Api::new(users);
         connect(settings, &api);
-        Ok(Self { listener, api })
+        let mut limits = Limits::default();
+        limits.connections = settings.connections;
+        Ok(Self { listener, limits, api })
     }
 
     /// The address it listens on, with the actual port if the setting was 0.
@@ -60,7 +64,7 @@ impl App {
         self,
         stop: impl Future<Output = T> + Send + 'static,
     ) -> T {
-        custom_handler::serve(self.listener, self.api, stop).await
+        custom_handler::serve(self.listener, self.api, self.limits, stop).await
     }
 }
 
@@ -80,7 +84,8 @@ fn store(settings: &Settings) -> Arc<dyn Store> {
         );
         return Arc::new(MemoryStore::default());
     };
-    Arc::new(TableStore::new(access, &settings.table_name, settings.policy.write_timeout()))
+    let (name, timeout) = (&settings.table_name, settings.policy.write_timeout());
+    Arc::new(TableStore::new(access, name, timeout, settings.table_concurrency))
 }
 
 /// What to do if a server on this machine does not answer.

@@ -44,13 +44,12 @@ fn check() -> ExitCode {
 #[tokio::main]
 async fn serve() -> ExitCode {
     telemetry::start();
-    match run().await {
-        Ok(code) => code,
-        Err(error) => {
-            log::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    let code = run().await.unwrap_or_else(|error| {
+        log::error!("{error}");
+        ExitCode::FAILURE
+    });
+    log::logger().flush();
+    code
 }
 
 async fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {

@@ -20,7 +20,7 @@ use ulid::Ulid;
 
 use crate::cache::RedisAccess;
 use crate::identity::{CredentialKind, Identity};
-use crate::store::TableAccess;
+use crate::store::{Concurrency, TableAccess};
 
 use self::table::*;
 pub use self::table::{Allowed, IfUnset, VARIABLES, Variable};
@@ -30,10 +30,14 @@ pub use self::table::{Allowed, IfUnset, VARIABLES, Variable};
 pub struct Settings {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// The most connections of clients at the same time.
+    pub connections: usize,
     /// The table service; `None` for the in-process store.
     pub table: Option<TableAccess>,
     /// The table's name.
     pub table_name: String,
+    /// How many calls the table gets at the same time.
+    pub table_concurrency: Concurrency,
     /// Redis; `None` for the in-process cache.
     pub redis: Option<RedisAccess>,
     /// What keys in Redis begin with.
@@ -61,7 +65,9 @@ impl Variable {
     /// The error for a value that is not one of the allowed ones.
     fn refuse(&self, value: &str) -> InvalidSetting {
         let example = match (self.allowed, self.default) {
-            (Allowed::Durations { .. }, IfUnset::Value(value)) => format!(", such as {value}"),
+            (Allowed::Durations { .. } | Allowed::Numbers { .. }, IfUnset::Value(value)) => {
+                format!(", such as {value}")
+            }
             _ => String::new(),
         };
         self.refuse_because(value, &format!("it must be {}{example}", self.allowed))
@@ -99,6 +105,14 @@ impl Given<'_> {
         let range = variable.allowed.range();
         self.parse(variable, |text| {
             humantime::parse_duration(text).ok().filter(|duration| range.contains(duration))
+        })
+    }
+
+    fn number(&self, variable: &Variable) -> Result<usize, InvalidSetting> {
+        self.parse(variable, |text| {
+            let Allowed::Numbers { from, to } = variable.allowed else { return None };
+            let number = text.parse().ok().filter(|number| (from..=to).contains(number))?;
+            usize::try_from(number).ok()
         })
     }
 
@@ -195,6 +209,8 @@ impl Settings {
         let table = given.table_access()?;
         let table_name =
             given.parse(&TABLE_NAME, |text| is_table_name(text).then(|| text.to_owned()))?;
+        let table_concurrency =
+            Concurrency { calls: given.number(&TABLE_CALLS)?, queue: given.number(&TABLE_QUEUE)? };
         let redis = given.redis_access()?;
 
         let table_timeout = given.duration(&TABLE_TIMEOUT)?;
@@ -218,8 +234,10 @@ impl Settings {
         };
         Ok(Self {
             listen: SocketAddr::new(address, port),
+            connections: given.number(&CONNECTIONS)?,
             table,
             table_name,
+            table_concurrency,
             redis,
             key_prefix,
             policy,

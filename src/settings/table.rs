@@ -10,7 +10,7 @@ use cache_aside::redis::RedisUrl;
 use crate::identity::CredentialKind;
 use crate::telemetry;
 
-use self::Allowed::Words;
+use self::Allowed::{Numbers, Words};
 use self::IfUnset::{Value, Words as InWords};
 
 /// An environment variable that the handler reads.
@@ -41,6 +41,13 @@ pub enum IfUnset {
 pub enum Allowed {
     /// What these words say.
     Words(&'static str),
+    /// Whole numbers.
+    Numbers {
+        /// The least.
+        from: u32,
+        /// The most.
+        to: u32,
+    },
     /// Durations, and what else must hold for them.
     Durations {
         /// The shortest.
@@ -68,7 +75,7 @@ impl Allowed {
         // A test checks that the texts in the table are durations.
         let parse = |text| humantime::parse_duration(text).unwrap_or_default();
         match self {
-            Allowed::Words(_) => Duration::MAX..=Duration::ZERO,
+            Allowed::Words(_) | Allowed::Numbers { .. } => Duration::MAX..=Duration::ZERO,
             Allowed::Durations { from, to, .. } => parse(from)..=parse(to),
         }
     }
@@ -78,6 +85,7 @@ impl fmt::Display for Allowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Allowed::Words(words) => f.write_str(words),
+            Allowed::Numbers { from, to } => write!(f, "a whole number from {from} to {to}"),
             Allowed::Durations { from, to, rule } => {
                 write!(f, "a duration from {from} to {to}")?;
                 rule.map_or(Ok(()), |rule| write!(f, ", {rule}"))
@@ -124,6 +132,12 @@ pub(super) const ADDRESS: Variable = variable(
     Words("an IP address"),
     "the address to listen on; keep the default when running behind the host",
 );
+pub(super) const CONNECTIONS: Variable = variable(
+    "HANDLER_CONNECTIONS",
+    Value("10000"),
+    Numbers { from: 1, to: 1_000_000 },
+    "the most connections of clients at the same time; further ones wait",
+);
 pub(super) const TABLE_CONNECTION: Variable = secret(
     "USERS_TABLE_CONNECTION",
     InWords("in-process store"),
@@ -159,6 +173,18 @@ pub(super) const TABLE_TIMEOUT: Variable = variable(
     Value("3s"),
     durations("100ms", "10s"),
     "bound on one table call, all attempts together; a read or a create has up to three, each with a third of it",
+);
+pub(super) const TABLE_CALLS: Variable = variable(
+    "TABLE_CALLS",
+    Value("64"),
+    Numbers { from: 1, to: 10_000 },
+    "the most calls to the table at the same time; further ones wait for up to a third of TABLE_TIMEOUT",
+);
+pub(super) const TABLE_QUEUE: Variable = variable(
+    "TABLE_QUEUE",
+    Value("1000"),
+    Numbers { from: 0, to: 1_000_000 },
+    "the most calls that wait; further ones are answered with a copy, or else with 503",
 );
 pub(super) const REDIS_URL: Variable = secret(
     "REDIS_URL",
@@ -230,15 +256,18 @@ pub(super) const LOG: Variable = variable(
 );
 
 /// All variables, in the README's order.
-pub const VARIABLES: [&Variable; 20] = [
+pub const VARIABLES: [&Variable; 23] = [
     &PORT,
     &ADDRESS,
+    &CONNECTIONS,
     &TABLE_CONNECTION,
     &TABLE_SERVICE_URI,
     &TABLE_CREDENTIAL,
     &TABLE_CLIENT_ID,
     &TABLE_NAME,
     &TABLE_TIMEOUT,
+    &TABLE_CALLS,
+    &TABLE_QUEUE,
     &REDIS_URL,
     &REDIS_CREDENTIAL,
     &REDIS_CLIENT_ID,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::users::{User, UserId};
 
 pub use self::memory::MemoryStore;
-pub use self::table::{TableAccess, TableStore};
+pub use self::table::{Concurrency, TableAccess, TableStore};
 
 /// The version of a stored value, in the store's own notation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

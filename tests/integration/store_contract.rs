@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_aside_handler::store::{
-    Condition, ETag, LoadError, MemoryStore, Store, TableStore, WriteError,
+    Concurrency, Condition, ETag, LoadError, MemoryStore, Store, TableStore, WriteError,
 };
 use cache_aside_handler::users::{Name, User, UserId};
 
@@ -49,7 +49,8 @@ fn on_azurite() -> (TableStore, Arc<Azurite>) {
 
 fn table_store(port: u16) -> TableStore {
     let access = connection_string(port).parse().unwrap();
-    TableStore::new(access, &fresh_table(), Duration::from_secs(3))
+    let concurrency = Concurrency { calls: 16, queue: 16 };
+    TableStore::new(access, &fresh_table(), Duration::from_secs(3), concurrency)
 }
 
 fn user(name: &str) -> User {

@@ -19,7 +19,7 @@ pub(super) enum Fault {
     ConditionFailed,
     /// Any other refusal of the service, or a request that could not be made.
     Refused(String),
-    /// The request was not sent, because there was no connection.
+    /// The request was not sent, because there was no connection, or too many calls were in progress.
     NotSent(String),
     /// The entity is not a user.
     Unreadable(String),
@@ -92,6 +92,15 @@ impl Fault {
         match self {
             Fault::Unknown(cause) => Fault::NotSent(cause),
             other => other,
+        }
+    }
+
+    /// The cause, if the table did not work, rather than answered.
+    pub(super) fn outage(&self) -> Option<&str> {
+        match self {
+            Fault::Refused(cause) | Fault::NotSent(cause) | Fault::Unknown(cause) => Some(cause),
+            Fault::NoTable => Some("there is no such table"),
+            Fault::NotFound | Fault::Exists | Fault::ConditionFailed | Fault::Unreadable(_) => None,
         }
     }
 

@@ -3,12 +3,15 @@
 //! The client library's own retries are off, because it would repeat any write. Here a load and an
 //! insert are tried again, each attempt with an equal share of the call's timeout. An update and a
 //! delete are sent once: a first attempt that is delayed and is applied after its repetition was
-//! answered would undo a later write, and no cache can repair that.
+//! answered would undo a later write, and no cache can repair that. Nothing is repeated while the
+//! table is slow.
 
 mod access;
+mod availability;
 mod fault;
 mod identity;
 mod row;
+mod throttle;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -20,15 +23,18 @@ use azure_data_tables::IfMatchCondition;
 use azure_data_tables::clients::{EntityClient, TableClient, TableServiceClientBuilder};
 use backon::{ExponentialBuilder, Retryable};
 use serde::de::{DeserializeOwned, IgnoredAny};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::users::{User, UserId};
 
 use super::{Condition, ETag, LoadError, Store, StoreKind, Versioned, WriteError};
 
 pub use self::access::TableAccess;
+use self::availability::Availability;
 use self::fault::{Fault, describe};
 use self::row::{PARTITION, Row};
+pub use self::throttle::Concurrency;
+use self::throttle::Throttle;
 
 /// How many attempts a call has that may be repeated. Each gets an equal part of the call's time.
 const ATTEMPTS: u32 = 3;
@@ -50,6 +56,8 @@ pub struct TableStore {
     name: String,
     timeout: Duration,
     table: Arc<OnceLock<TableClient>>,
+    throttle: Throttle,
+    availability: Availability,
 }
 
 fn client(access: &TableAccess, table: &str) -> reqwest::Result<TableClient> {
@@ -76,9 +84,22 @@ async fn within<T>(
 
 impl TableStore {
     /// A store in the table of this name, which is created when a request finds it missing. Connects
-    /// when it is first used. `timeout` is the bound on each call, all of its attempts together.
-    pub fn new(access: TableAccess, name: &str, timeout: Duration) -> Self {
-        Self { access, name: name.to_owned(), timeout, table: Arc::default() }
+    /// when it is first used. `timeout` is the bound on each call: the wait for its turn and all of its
+    /// attempts together.
+    pub fn new(
+        access: TableAccess,
+        name: &str,
+        timeout: Duration,
+        concurrency: Concurrency,
+    ) -> Self {
+        Self {
+            throttle: Throttle::new(concurrency, timeout / ATTEMPTS),
+            availability: Availability::new(access.endpoint()),
+            access,
+            name: name.to_owned(),
+            timeout,
+            table: Arc::default(),
+        }
     }
 
     /// The client. Created on first use, because reading the system's certificates would delay the
@@ -141,22 +162,48 @@ impl TableStore {
         }
     }
 
-    /// Sends a request that may be repeated, within the call's time. Once the outcome of an attempt
-    /// is unknown, the refusal of a later attempt does not make it known.
-    async fn send_with_retries<T, F>(&self, request: impl Fn() -> F) -> Result<T, Fault>
+    /// Makes a call when it is its turn, with the time that is left for it then.
+    async fn call<T, F>(&self, call: impl FnOnce(Duration) -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let begun = Instant::now();
+        let _permit = self.throttle.admit().await?;
+        let outcome = call(self.timeout.saturating_sub(begun.elapsed())).await;
+        self.availability.note(outcome.as_ref().err());
+        outcome
+    }
+
+    /// One attempt of a call, within this time.
+    async fn attempt<T>(
+        &self,
+        time: Duration,
+        request: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let begun = Instant::now();
+        let outcome = within(time, request).await;
+        self.throttle.record(begun.elapsed());
+        outcome
+    }
+
+    /// As many attempts of a call as it may have, within this time; only one, which may take all of
+    /// the time, while the table is slow. Once the outcome of an attempt is unknown, the refusal of a
+    /// later attempt does not make it known.
+    async fn attempts<T, F>(&self, time: Duration, request: impl Fn() -> F) -> Result<T, Fault>
     where
         F: Future<Output = Result<T, Fault>>,
     {
         let any_unknown = AtomicBool::new(false);
         let attempt = || async {
-            let outcome = within(self.timeout / ATTEMPTS, request()).await;
+            let time = if self.throttle.is_slow() { time } else { self.timeout / ATTEMPTS };
+            let outcome = self.attempt(time, request()).await;
             if let Err(Fault::Unknown(_)) = outcome {
                 any_unknown.store(true, Ordering::Relaxed);
             }
             outcome
         };
-        let attempts = attempt.retry(RETRY_PAUSES).when(Fault::is_transient);
-        match within(self.timeout, attempts).await {
+        let may_repeat = |fault: &Fault| fault.is_transient() && !self.throttle.is_slow();
+        match within(time, attempt.retry(RETRY_PAUSES).when(may_repeat)).await {
             Err(Fault::Refused(cause) | Fault::NotSent(cause))
                 if any_unknown.load(Ordering::Relaxed) =>
             {
@@ -216,7 +263,7 @@ impl TableStore {
 #[async_trait]
 impl Store for TableStore {
     async fn load(&self, id: UserId) -> Result<Option<Versioned<User>>, LoadError> {
-        Ok(self.send_with_retries(|| self.read_user(id)).await?)
+        Ok(self.call(|time| self.attempts(time, || self.read_user(id))).await?)
     }
 
     async fn insert(&self, user: &User) -> Result<ETag, WriteError> {
@@ -238,7 +285,7 @@ impl Store for TableStore {
                 outcome => outcome.map(|etag| ETag::new(etag.to_string())),
             }
         };
-        Ok(self.send_with_retries(insert).await?)
+        Ok(self.call(|time| self.attempts(time, insert)).await?)
     }
 
     async fn update(&self, user: &User, condition: &Condition) -> Result<ETag, WriteError> {
@@ -250,7 +297,8 @@ impl Store for TableStore {
                 || async { self.user_entity(user.id).await?.merge(&row, if_match.clone())?.await };
             self.send(merge).await
         };
-        Ok(ETag::new(within(self.timeout, update).await?.etag.to_string()))
+        let updated = self.call(|time| self.attempt(time, update)).await?;
+        Ok(ETag::new(updated.etag.to_string()))
     }
 
     async fn delete(&self, id: UserId, condition: &Condition) -> Result<(), WriteError> {
@@ -259,11 +307,12 @@ impl Store for TableStore {
             let entity = self.user_entity(id).await?;
             self.send(|| entity.delete().if_match(if_match.clone()).into_future()).await
         };
-        within(self.timeout, delete).await?;
+        self.call(|time| self.attempt(time, delete)).await?;
         Ok(())
     }
 
     async fn probe(&self) -> Result<(), LoadError> {
+        // Not a call that waits for its turn: a busy table is not a broken one.
         within(self.timeout, self.read::<IgnoredAny>("probe", "probe")).await?;
         Ok(())
     }

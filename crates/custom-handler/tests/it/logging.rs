@@ -1,6 +1,7 @@
 //! Log records on the streams of a process, and the levels that the host gives them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use custom_handler::logging::Logging;
 use custom_handler::testing::{Level, Line, eventually, level, spawn};
@@ -35,17 +36,41 @@ fn speaker() {
     assert!(panicked.is_err());
 }
 
+/// Not a test: a fault that lasts for longer than an interval of folding.
+#[test]
+fn repeater() {
+    if std::env::var(SPEAK).is_err() {
+        return;
+    }
+    Logging::new().start();
+    let begun = std::time::Instant::now();
+    for repetition in 0.. {
+        log::warn!("said a caution {repetition}");
+        log::info!("said info {repetition}");
+        if begun.elapsed() > Duration::from_secs(7) {
+            log::logger().flush();
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    log::error!("said the last words");
+}
+
 async fn spoken(variables: &[(&str, &str)]) -> Vec<Line> {
+    spoken_by("logging::speaker", "said a panic", variables).await
+}
+
+/// The lines of a program that logs, of which this is the last one of its stderr.
+async fn spoken_by(program: &str, last: &str, variables: &[(&str, &str)]) -> Vec<Line> {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "logging::speaker", "--nocapture"]);
+    command.args(["--exact", program, "--nocapture"]);
     let mut environment = BTreeMap::from([(SPEAK.to_owned(), "1".to_owned())]);
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     environment.extend(variables.iter().map(owned));
     let (mut child, lines) = spawn(command, &environment);
     assert!(child.wait().await.unwrap().success(), "{lines:#?}");
     let has = |text: &str| lines.lock().unwrap().iter().any(|(_, line)| line.contains(text));
-    // The last line of each stream.
-    eventually(SOON, "the last lines", async || has("said a panic") && has("test result")).await;
+    eventually(SOON, "the last lines", async || has(last) && has("test result")).await;
     let lines = lines.lock().unwrap();
     lines.iter().filter(|(_, line)| line.contains("said")).cloned().collect()
 }
@@ -87,4 +112,22 @@ async fn a_line_has_one_time() {
     let lines = spoken(&[("FUNCTIONS_CORETOOLS_ENVIRONMENT", "true")]).await;
     let levels = ["INFO ", "WARN ", "ERROR"];
     assert!(lines.iter().all(|(_, line)| levels.contains(&&line[..5])), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn warnings_that_are_repeated_are_folded_and_counted() {
+    let lines = spoken_by("logging::repeater", "said the last words", &[]).await;
+    let texts = |part: &str| -> Vec<&str> {
+        let texts = lines.iter().map(|(_, line)| line.as_str());
+        texts.filter(|line| line.contains(part)).collect()
+    };
+    let (cautions, said) = (texts("said a caution"), texts("said info").len());
+    assert_eq!(cautions.len(), 3, "the first, and those of two intervals: {cautions:#?}");
+    assert!(cautions[0].ends_with("said a caution 0"), "{cautions:#?}");
+    let folded = |line: &str| -> usize {
+        let (_, count) = line.split_once("(the last of ").expect("it is folded");
+        count.split(' ').next().unwrap().parse().unwrap()
+    };
+    assert_eq!(1 + folded(cautions[1]) + folded(cautions[2]), said, "none is lost: {cautions:#?}");
+    assert!(cautions[2].contains(&format!("said a caution {}", said - 1)), "{cautions:#?}");
 }

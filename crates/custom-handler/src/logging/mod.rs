@@ -6,17 +6,27 @@
 //! So warnings and errors go to stderr, and all other records go to stdout. One record is one line.
 //! The line of a warning contains `WARN`; the line of an error does not contain `warn` anywhere.
 //!
+//! Warnings and errors that are repeated are folded: of those from one place in the code, the first is
+//! written at once, and then only the last of every five seconds, with their number. The host stores
+//! every line, and stored lines cost money.
+//!
 //! A record that is logged during a call ends with the invocation's id, and with the trace if there is
 //! one: ` invocation=… traceparent=…`.
 
+mod folding;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::panic::PanicHookInfo;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use env_logger::{Builder, Env, Logger, Target};
+use env_logger::{Builder, Env, Target};
 use log::{Level, Log, Metadata, Record};
 
 use crate::Invocation;
+
+use self::folding::{Fate, Folding, INTERVAL, Summary};
 
 /// What is logged when neither `RUST_LOG` nor the application says otherwise. The messages of the
 /// HTTP server, under `warp`, are about clients that disconnect.
@@ -83,17 +93,20 @@ impl Logging {
 
     /// Logs from now on, filtered by `RUST_LOG`. A panic is logged as an error, on one line.
     ///
+    /// Call [`flush`](log::Log::flush) of [`log::logger`] before the process ends: it writes what has
+    /// been folded until then.
+    ///
     /// Does nothing if the process has a logger already.
     pub fn start(self) {
         let (out, err) = (self.logger(Target::Stdout), self.logger(Target::Stderr));
-        let streams = Streams { out, err, excluded: self.excluded };
+        let streams = Streams { out, err, excluded: self.excluded, folding: Folding::default() };
         log::set_max_level(streams.out.filter());
-        if log::set_boxed_logger(Box::new(streams)).is_ok() {
-            std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+        if log::set_boxed_logger(Box::new(Logger(Arc::new(streams)))).is_ok() {
+            std::panic::set_hook(Box::new(log_panic));
         }
     }
 
-    fn logger(&self, target: Target) -> Logger {
+    fn logger(&self, target: Target) -> env_logger::Logger {
         // Core Tools writes the time before each line; the host in a container does not.
         let has_time = std::env::var_os(CORE_TOOLS).is_none();
         Builder::from_env(Env::default().default_filter_or(&self.default_filter))
@@ -113,30 +126,79 @@ impl Logging {
     }
 }
 
-struct Streams {
-    out: Logger,
-    err: Logger,
-    excluded: Excluded,
+/// Logs a panic as a record of the place where it happened.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let mut record = Record::builder();
+    record.level(Level::Error).target("panic");
+    if let Some(location) = panic.location() {
+        record.file(Some(location.file())).line(Some(location.line()));
+    }
+    log::logger().log(&record.args(format_args!("{panic}")).build());
 }
 
-impl Log for Streams {
+struct Streams {
+    out: env_logger::Logger,
+    err: env_logger::Logger,
+    excluded: Excluded,
+    folding: Folding,
+}
+
+impl Streams {
+    fn write(&self, summaries: &[Summary]) {
+        for Summary { level, target, text } in summaries {
+            let mut record = Record::builder();
+            record.level(*level).target(target);
+            self.err.log(&record.args(format_args!("{text}")).build());
+        }
+    }
+
+    /// Writes what is folded, interval by interval, until nothing is repeated any more.
+    fn write_folded(&self) {
+        loop {
+            std::thread::sleep(INTERVAL);
+            match self.folding.end_interval() {
+                Some(summaries) => self.write(&summaries),
+                None => return,
+            }
+        }
+    }
+}
+
+struct Logger(Arc<Streams>);
+
+impl Log for Logger {
     fn enabled(&self, metadata: &Metadata) -> bool {
-        !self.excluded.contains(metadata) && self.out.enabled(metadata)
+        !self.0.excluded.contains(metadata) && self.0.out.enabled(metadata)
     }
 
     fn log(&self, record: &Record) {
-        if self.excluded.contains(record.metadata()) {
+        if self.0.excluded.contains(record.metadata()) {
             return;
         }
-        match record.level() {
-            Level::Error | Level::Warn => self.err.log(record),
-            Level::Info | Level::Debug | Level::Trace => self.out.log(record),
+        if record.level() > Level::Warn {
+            return self.0.out.log(record);
+        }
+        if !self.0.err.matches(record) {
+            return;
+        }
+        match self.0.folding.fate(record) {
+            Fate::Fold => {}
+            Fate::Write => self.0.err.log(record),
+            Fate::WriteAndBegin => {
+                self.0.err.log(record);
+                let streams = Arc::clone(&self.0);
+                // A thread and not a task, because programs log outside of runtimes, too. If it cannot
+                // be started, `flush` still writes what has been folded.
+                let thread = std::thread::Builder::new().name("log".to_owned());
+                let _ = thread.spawn(move || streams.write_folded());
+            }
         }
     }
 
     fn flush(&self) {
-        self.out.flush();
-        self.err.flush();
+        self.0.write(&self.0.folding.take());
+        self.0.out.flush();
+        self.0.err.flush();
     }
 }
 

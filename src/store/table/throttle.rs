@@ -1,0 +1,122 @@
+//! Keeps the table from being asked for more than it can answer: how many calls are in progress at
+//! the same time, how many wait for their turn, and whether a call may be repeated.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::fault::Fault;
+
+/// After this many slow attempts in a row, calls are not repeated. A few of them can also be due to
+/// connections that were cut off, where a repetition helps.
+const SLOW_IN_A_ROW: u32 = 5;
+
+/// How many calls the table gets at the same time.
+#[derive(Clone, Copy, Debug)]
+pub struct Concurrency {
+    /// The most calls in progress.
+    pub calls: usize,
+    /// The most calls that wait for their turn. Further ones fail at once.
+    pub queue: usize,
+}
+
+/// The calls of one store.
+pub(super) struct Throttle {
+    calls: Semaphore,
+    queue: Semaphore,
+    /// How long a call waits for its turn, and how long an attempt takes that is not slow.
+    patience: Duration,
+    slow_in_a_row: AtomicU32,
+}
+
+impl Throttle {
+    pub(super) fn new(concurrency: Concurrency, patience: Duration) -> Self {
+        Self {
+            calls: Semaphore::new(concurrency.calls),
+            queue: Semaphore::new(concurrency.queue),
+            patience,
+            slow_in_a_row: AtomicU32::new(0),
+        }
+    }
+
+    /// Waits for the call's turn. The call is in progress until the permit is dropped.
+    pub(super) async fn admit(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        if let Ok(permit) = self.calls.try_acquire() {
+            return Ok(permit);
+        }
+        let busy = |_| Fault::NotSent("too many calls are waiting for the table".to_owned());
+        let _place = self.queue.try_acquire().map_err(busy)?;
+        match timeout(self.patience, self.calls.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            // The semaphore is never closed.
+            Ok(Err(_)) | Err(_) => Err(Fault::NotSent(format!(
+                "other calls have occupied the table for {:?}",
+                self.patience
+            ))),
+        }
+    }
+
+    /// Notes how long an attempt took, whether or not it was answered.
+    pub(super) fn record(&self, elapsed: Duration) {
+        if elapsed < self.patience {
+            self.slow_in_a_row.store(0, Ordering::Relaxed);
+        } else {
+            self.slow_in_a_row.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether attempts have been slow one after the other. Repeating them would give the table even
+    /// more to do.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow_in_a_row.load(Ordering::Relaxed) >= SLOW_IN_A_ROW
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn throttle(calls: usize, queue: usize) -> Throttle {
+        Throttle::new(Concurrency { calls, queue }, SECOND)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_waits_for_its_turn_and_one_above_the_queue_fails_at_once() {
+        let throttle = throttle(1, 1);
+        let first = throttle.admit().await.ok().unwrap();
+        let waiting = throttle.admit();
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        let begun = tokio::time::Instant::now();
+        assert!(matches!(throttle.admit().await, Err(Fault::NotSent(_))));
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        drop(first);
+        assert!(waiting.await.is_ok());
+        assert!(throttle.admit().await.is_ok(), "the queue is empty again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_does_not_wait_for_longer_than_its_patience() {
+        let throttle = throttle(1, 1);
+        let _first = throttle.admit().await.ok().unwrap();
+        let begun = tokio::time::Instant::now();
+        assert!(matches!(throttle.admit().await, Err(Fault::NotSent(_))));
+        assert_eq!(begun.elapsed(), SECOND);
+    }
+
+    #[test]
+    fn the_table_is_slow_after_several_slow_attempts_until_one_is_not() {
+        let throttle = throttle(1, 1);
+        for attempt in 1..=SLOW_IN_A_ROW {
+            assert!(!throttle.is_slow(), "before attempt {attempt}");
+            throttle.record(SECOND);
+        }
+        assert!(throttle.is_slow());
+        throttle.record(SECOND / 2);
+        assert!(!throttle.is_slow());
+    }
+}
