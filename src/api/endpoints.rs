@@ -8,7 +8,7 @@ use crate::users::{Name, User, UserDocument, UserId};
 
 use super::entity_tags::EntityTags;
 use super::error::ApiError;
-use super::reply::{self, Source};
+use super::reply::{self, Origin};
 use super::request::parse_name;
 use super::{Api, Endpoint};
 
@@ -25,16 +25,15 @@ pub(super) async fn users_create(api: Api, call: Call<Endpoint>) -> Result<Respo
 pub(super) async fn users_get(api: Api, call: Call<Endpoint>) -> Result<Response, ApiError> {
     let id = user_id(&call)?;
     let read = api.users().get(id).await?;
-    let source = Source::new(read.source, api.users().cache_kind());
-    let mut response = match &read.value {
+    let origin = Origin::new(read.source, api.users().cache_kind());
+    let response = match &read.value {
         None => no_such_user(&call).into_response(),
         Some(user) => match EntityTags::read(&call.headers, IF_NONE_MATCH) {
             Some(tags) if tags.match_weakly(&user.etag) => reply::not_modified(&user.etag),
-            _ => reply::found(user, source),
+            _ => reply::found(user, origin),
         },
     };
-    response.extensions_mut().insert(source);
-    Ok(reply::with_timing(reply::with_cache_status(response, read.source), read.timing))
+    Ok(reply::with_timing(reply::with_origin(response, origin), read.timing))
 }
 
 /// Renames a user.

@@ -18,7 +18,7 @@ use crate::repository::Repository;
 
 use self::error::ApiError;
 use self::health::Probes;
-use self::reply::Source;
+use self::reply::Origin;
 use self::request::MAX_BODY_LENGTH;
 
 /// An endpoint: the function as the host knows it, and what answers its calls.
@@ -151,11 +151,11 @@ impl Handler for Api {
 /// which is personal data.
 fn log_request(method: &Method, route: &str, response: &Response, received: Instant) {
     let slash = if route == NO_ROUTE { "" } else { "/" };
-    let source = response.extensions().get::<Source>().map_or("-", |source| source.as_str());
-    log::info!(
-        target: REQUEST_LOG,
-        "{method} {slash}{route} {} source={source} ms={:.3}",
-        response.status().as_u16(),
-        received.elapsed().as_secs_f64() * 1000.0
-    );
+    let (status, ms) = (response.status().as_u16(), received.elapsed().as_secs_f64() * 1000.0);
+    match response.extensions().get::<Origin>() {
+        Some(origin) => {
+            log::info!(target: REQUEST_LOG, "{method} {slash}{route} {status} {origin} ms={ms:.3}");
+        }
+        None => log::info!(target: REQUEST_LOG, "{method} {slash}{route} {status} ms={ms:.3}"),
+    }
 }

@@ -1,8 +1,9 @@
 //! Responses that are not errors, and the headers that describe how the cache behaved.
 
+use std::fmt;
 use std::time::Duration;
 
-use cache_aside::{Because, Load, Timing};
+use cache_aside::{Because, Load, Source, Timing};
 use custom_handler::Response;
 use custom_handler::http::header::{
     CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
@@ -22,39 +23,88 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// How long the parts took (W3C Server Timing). Browsers' developer tools display it.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Where a user came from, as the response's body and the request's log line name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    /// The store.
-    Table,
-    /// Redis.
-    Redis,
-    /// The in-process cache.
-    InProcessCache,
-    /// A copy in this process, while the store cannot be reached.
-    StaleCopy,
+/// Where a user came from, and how the cache behaved: named in the body, in `Cache-Status` and in the
+/// request's log line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    source: Source,
+    cache: CacheKind,
 }
 
-impl Source {
-    /// The source of a read through a cache of this kind.
-    pub(super) fn new(source: cache_aside::Source, cache: CacheKind) -> Self {
-        match source {
-            cache_aside::Source::Cache { .. } => match cache {
-                CacheKind::Redis => Source::Redis,
-                CacheKind::Memory => Source::InProcessCache,
-            },
-            cache_aside::Source::StaleCopy { .. } => Source::StaleCopy,
-            _ => Source::Table,
+impl Origin {
+    /// The origin of a read through a cache of this kind.
+    pub(super) fn new(source: Source, cache: CacheKind) -> Self {
+        Self { source, cache }
+    }
+
+    /// The `source` in the body. A stale copy is `memory` too; `Cache-Status` tells them apart.
+    pub(super) fn name(self) -> &'static str {
+        match (self.source, self.cache) {
+            (Source::Cache { .. }, CacheKind::Redis) => "redis",
+            (Source::Cache { .. }, CacheKind::Memory) | (Source::StaleCopy { .. }, _) => "memory",
+            _ => "table",
         }
     }
 
-    /// The name shown to clients. A stale copy is `memory` too; `Cache-Status` tells them apart.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Source::Table => "table",
-            Source::Redis => "redis",
-            Source::InProcessCache | Source::StaleCopy => "memory",
+    fn behaviour(self) -> Behaviour {
+        let behaviour = |kind, outcome, detail| Behaviour { kind, outcome, detail };
+        match self.source {
+            Source::Cache { .. } => behaviour("hit", None, None),
+            Source::StaleCopy { .. } => behaviour("stale", None, Some("table-unavailable")),
+            Source::Store { because, load } => {
+                let (kind, detail) = match because {
+                    Because::Leased => ("miss", Some("lease")),
+                    Because::Fenced => ("bypass", Some("fence")),
+                    Because::CacheUnavailable => ("bypass", Some("cache-unavailable")),
+                    _ => ("miss", None),
+                };
+                let outcome = match load {
+                    Load::Stored => Some("stored"),
+                    Load::Shared => Some("collapsed"),
+                    _ => None,
+                };
+                behaviour(kind, outcome, detail)
+            }
+            _ => behaviour("unknown", None, None), // the library has no other source
         }
+    }
+
+    /// The value of `Cache-Status`. `hit` and `fwd` exclude each other (RFC 9211, sections 2.1 and
+    /// 2.2); a negative `ttl` says that the entry has expired.
+    fn cache_status(self) -> String {
+        let Behaviour { kind, outcome, detail } = self.behaviour();
+        let mut value = match self.source {
+            Source::Cache { seconds_left } | Source::StaleCopy { seconds_left } => {
+                format!("cache-aside; hit; ttl={seconds_left}")
+            }
+            _ => format!("cache-aside; fwd={kind}"),
+        };
+        value.extend(outcome.map(|outcome| format!("; {outcome}")));
+        value.extend(detail.map(|detail| format!("; detail={detail}")));
+        value
+    }
+}
+
+/// How the cache behaved, in the words of RFC 9211, except that it has none for a stale answer.
+/// Displayed as in the log: `miss,stored`.
+struct Behaviour {
+    kind: &'static str,
+    outcome: Option<&'static str>,
+    detail: Option<&'static str>,
+}
+
+impl fmt::Display for Behaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind)?;
+        let mut rest = self.outcome.iter().chain(&self.detail);
+        rest.try_for_each(|word| write!(f, ",{word}"))
+    }
+}
+
+/// Displayed as in the log: `source=table cache=miss,stored`.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "source={} cache={}", self.name(), self.behaviour())
     }
 }
 
@@ -108,13 +158,13 @@ fn empty(status: StatusCode) -> Response {
 }
 
 /// `200`: the user, and where it came from.
-pub(super) fn found(user: &CachedUser, source: Source) -> Response {
+pub(super) fn found(user: &CachedUser, origin: Origin) -> Response {
     #[derive(Serialize)]
     struct Body<'a> {
         source: &'static str,
         data: &'a UserDocument,
     }
-    let body = Body { source: source.as_str(), data: &user.value };
+    let body = Body { source: origin.name(), data: &user.value };
     let mut response = json(StatusCode::OK, &body);
     insert(response.headers_mut(), ETAG, user.etag.as_str());
     response
@@ -142,38 +192,11 @@ pub(super) fn alive() -> Response {
     json(StatusCode::OK, &json!({"status": "alive"}))
 }
 
-/// Adds how the cache behaved.
-pub(super) fn with_cache_status(mut response: Response, source: cache_aside::Source) -> Response {
-    insert(response.headers_mut(), CACHE_STATUS, &cache_status(source));
+/// Adds how the cache behaved, to the headers and for the log.
+pub(super) fn with_origin(mut response: Response, origin: Origin) -> Response {
+    insert(response.headers_mut(), CACHE_STATUS, &origin.cache_status());
+    response.extensions_mut().insert(origin);
     response
-}
-
-/// The value of `Cache-Status`. `hit` and `fwd` exclude each other (RFC 9211, sections 2.1 and 2.2);
-/// a negative `ttl` says that the entry has expired.
-fn cache_status(source: cache_aside::Source) -> String {
-    match source {
-        cache_aside::Source::Cache { seconds_left } => {
-            format!("cache-aside; hit; ttl={seconds_left}")
-        }
-        cache_aside::Source::StaleCopy { seconds_left } => {
-            format!("cache-aside; hit; ttl={seconds_left}; detail=table-unavailable")
-        }
-        cache_aside::Source::Store { because, load } => {
-            let (forward, detail) = match because {
-                Because::Leased => ("fwd=miss", "; detail=lease"),
-                Because::Fenced => ("fwd=bypass", "; detail=fence"),
-                Because::CacheUnavailable => ("fwd=bypass", "; detail=cache-unavailable"),
-                _ => ("fwd=miss", ""),
-            };
-            let outcome = match load {
-                Load::Stored => "; stored",
-                Load::Shared => "; collapsed",
-                _ => "",
-            };
-            format!("cache-aside; {forward}{outcome}{detail}")
-        }
-        _ => "cache-aside".to_owned(),
-    }
 }
 
 /// Adds how long the parts took, in milliseconds.
@@ -191,30 +214,48 @@ pub(super) fn with_timing(mut response: Response, timing: Timing) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use cache_aside::Source;
-
     use super::*;
 
     #[test]
-    fn cache_status_describes_how_the_cache_behaved() {
+    fn the_header_and_the_log_describe_how_the_cache_behaved() {
         let store = |because, load| Source::Store { because, load };
-        for (source, expected) in [
-            (Source::Cache { seconds_left: 7 }, "cache-aside; hit; ttl=7"),
-            (store(Because::NotCached, Load::Stored), "cache-aside; fwd=miss; stored"),
-            (store(Because::NotCached, Load::NotStored), "cache-aside; fwd=miss"),
-            (store(Because::NotCached, Load::Shared), "cache-aside; fwd=miss; collapsed"),
-            (store(Because::Leased, Load::NotStored), "cache-aside; fwd=miss; detail=lease"),
-            (store(Because::Fenced, Load::NotStored), "cache-aside; fwd=bypass; detail=fence"),
+        for (source, header, log) in [
+            (Source::Cache { seconds_left: 7 }, "hit; ttl=7", "redis cache=hit"),
+            (
+                store(Because::NotCached, Load::Stored),
+                "fwd=miss; stored",
+                "table cache=miss,stored",
+            ),
+            (store(Because::NotCached, Load::NotStored), "fwd=miss", "table cache=miss"),
+            (
+                store(Because::NotCached, Load::Shared),
+                "fwd=miss; collapsed",
+                "table cache=miss,collapsed",
+            ),
+            (
+                store(Because::Leased, Load::NotStored),
+                "fwd=miss; detail=lease",
+                "table cache=miss,lease",
+            ),
+            (
+                store(Because::Fenced, Load::Shared),
+                "fwd=bypass; collapsed; detail=fence",
+                "table cache=bypass,collapsed,fence",
+            ),
             (
                 store(Because::CacheUnavailable, Load::NotStored),
-                "cache-aside; fwd=bypass; detail=cache-unavailable",
+                "fwd=bypass; detail=cache-unavailable",
+                "table cache=bypass,cache-unavailable",
             ),
             (
                 Source::StaleCopy { seconds_left: -30 },
-                "cache-aside; hit; ttl=-30; detail=table-unavailable",
+                "hit; ttl=-30; detail=table-unavailable",
+                "memory cache=stale,table-unavailable",
             ),
         ] {
-            assert_eq!(cache_status(source), expected);
+            let origin = Origin::new(source, CacheKind::Redis);
+            assert_eq!(origin.cache_status(), format!("cache-aside; {header}"));
+            assert_eq!(origin.to_string(), format!("source={log}"));
         }
     }
 }
