@@ -13,6 +13,7 @@ mod host;
 mod identity;
 mod make_up;
 mod outages;
+mod overload;
 mod previous_version;
 mod process;
 mod settings;

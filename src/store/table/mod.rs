@@ -23,7 +23,7 @@ use azure_data_tables::IfMatchCondition;
 use azure_data_tables::clients::{EntityClient, TableClient, TableServiceClientBuilder};
 use backon::{ExponentialBuilder, Retryable};
 use serde::de::{DeserializeOwned, IgnoredAny};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use crate::users::{User, UserId};
 
@@ -75,11 +75,12 @@ fn client(access: &TableAccess, table: &str) -> reqwest::Result<TableClient> {
 }
 
 async fn within<T>(
-    bound: Duration,
+    deadline: Instant,
     request: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Fault> {
-    let no_answer = |_| Err(Fault::Unknown(format!("no answer within {bound:?}")));
-    timeout(bound, request).await.unwrap_or_else(no_answer)
+    let time = deadline.saturating_duration_since(Instant::now());
+    let no_answer = |_| Err(Fault::Unknown(format!("no answer within {} ms", time.as_millis())));
+    timeout_at(deadline, request).await.unwrap_or_else(no_answer)
 }
 
 impl TableStore {
@@ -162,48 +163,54 @@ impl TableStore {
         }
     }
 
-    /// Makes a call when it is its turn, with the time that is left for it then.
-    async fn call<T, F>(&self, call: impl FnOnce(Duration) -> F) -> Result<T, Fault>
+    /// When a call that is made now must be complete.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    /// Makes a call when it is its turn.
+    async fn call<T, F>(&self, call: impl FnOnce(Instant) -> F) -> Result<T, Fault>
     where
         F: Future<Output = Result<T, Fault>>,
     {
-        let begun = Instant::now();
+        let deadline = self.deadline();
         let _permit = self.throttle.admit().await?;
-        let outcome = call(self.timeout.saturating_sub(begun.elapsed())).await;
+        let outcome = call(deadline).await;
         self.availability.note(outcome.as_ref().err());
         outcome
     }
 
-    /// One attempt of a call, within this time.
+    /// One attempt of a call.
     async fn attempt<T>(
         &self,
-        time: Duration,
+        deadline: Instant,
         request: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
         let begun = Instant::now();
-        let outcome = within(time, request).await;
-        self.throttle.record(begun.elapsed());
+        let outcome = within(deadline, request).await;
+        self.throttle.record(begun.elapsed(), Instant::now() >= deadline);
         outcome
     }
 
-    /// As many attempts of a call as it may have, within this time; only one, which may take all of
-    /// the time, while the table is slow. Once the outcome of an attempt is unknown, the refusal of a
-    /// later attempt does not make it known.
-    async fn attempts<T, F>(&self, time: Duration, request: impl Fn() -> F) -> Result<T, Fault>
+    /// As many attempts of a call as it may have; only one, which may take all of the time, while the
+    /// table is slow. Once the outcome of an attempt is unknown, the refusal of a later attempt does
+    /// not make it known.
+    async fn attempts<T, F>(&self, deadline: Instant, request: impl Fn() -> F) -> Result<T, Fault>
     where
         F: Future<Output = Result<T, Fault>>,
     {
         let any_unknown = AtomicBool::new(false);
         let attempt = || async {
-            let time = if self.throttle.is_slow() { time } else { self.timeout / ATTEMPTS };
-            let outcome = self.attempt(time, request()).await;
+            let share = Instant::now() + self.timeout / ATTEMPTS;
+            let end = if self.throttle.is_slow() { deadline } else { deadline.min(share) };
+            let outcome = self.attempt(end, request()).await;
             if let Err(Fault::Unknown(_)) = outcome {
                 any_unknown.store(true, Ordering::Relaxed);
             }
             outcome
         };
         let may_repeat = |fault: &Fault| fault.is_transient() && !self.throttle.is_slow();
-        match within(time, attempt.retry(RETRY_PAUSES).when(may_repeat)).await {
+        match within(deadline, attempt.retry(RETRY_PAUSES).when(may_repeat)).await {
             Err(Fault::Refused(cause) | Fault::NotSent(cause))
                 if any_unknown.load(Ordering::Relaxed) =>
             {
@@ -246,7 +253,7 @@ impl TableStore {
                 etags => {
                     let id = id.to_string();
                     let current = self.read::<IgnoredAny>(PARTITION, &id);
-                    let current = within(self.timeout / 2, current).await;
+                    let current = within(Instant::now() + self.timeout / 2, current).await;
                     let current = current.map_err(Fault::before_the_write)?;
                     let current = current.ok_or(Fault::NotFound)?.etag;
                     if !etags.contains(&current) {
@@ -263,7 +270,7 @@ impl TableStore {
 #[async_trait]
 impl Store for TableStore {
     async fn load(&self, id: UserId) -> Result<Option<Versioned<User>>, LoadError> {
-        Ok(self.call(|time| self.attempts(time, || self.read_user(id))).await?)
+        Ok(self.call(|deadline| self.attempts(deadline, || self.read_user(id))).await?)
     }
 
     async fn insert(&self, user: &User) -> Result<ETag, WriteError> {
@@ -285,7 +292,7 @@ impl Store for TableStore {
                 outcome => outcome.map(|etag| ETag::new(etag.to_string())),
             }
         };
-        Ok(self.call(|time| self.attempts(time, insert)).await?)
+        Ok(self.call(|deadline| self.attempts(deadline, insert)).await?)
     }
 
     async fn update(&self, user: &User, condition: &Condition) -> Result<ETag, WriteError> {
@@ -297,7 +304,7 @@ impl Store for TableStore {
                 || async { self.user_entity(user.id).await?.merge(&row, if_match.clone())?.await };
             self.send(merge).await
         };
-        let updated = self.call(|time| self.attempt(time, update)).await?;
+        let updated = self.call(|deadline| self.attempt(deadline, update)).await?;
         Ok(ETag::new(updated.etag.to_string()))
     }
 
@@ -307,13 +314,13 @@ impl Store for TableStore {
             let entity = self.user_entity(id).await?;
             self.send(|| entity.delete().if_match(if_match.clone()).into_future()).await
         };
-        self.call(|time| self.attempt(time, delete)).await?;
+        self.call(|deadline| self.attempt(deadline, delete)).await?;
         Ok(())
     }
 
     async fn probe(&self) -> Result<(), LoadError> {
         // Not a call that waits for its turn: a busy table is not a broken one.
-        within(self.timeout, self.read::<IgnoredAny>("probe", "probe")).await?;
+        within(self.deadline(), self.read::<IgnoredAny>("probe", "probe")).await?;
         Ok(())
     }
 

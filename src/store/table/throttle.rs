@@ -58,12 +58,12 @@ impl Throttle {
         }
     }
 
-    /// Notes how long an attempt took, whether or not it was answered.
-    pub(super) fn record(&self, elapsed: Duration) {
-        if elapsed < self.patience {
-            self.slow_in_a_row.store(0, Ordering::Relaxed);
-        } else {
+    /// Notes how long an attempt took, and whether it was given up.
+    pub(super) fn record(&self, elapsed: Duration, given_up: bool) {
+        if given_up || elapsed >= self.patience {
             self.slow_in_a_row.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.slow_in_a_row.store(0, Ordering::Relaxed);
         }
     }
 
@@ -113,10 +113,12 @@ mod tests {
         let throttle = throttle(1, 1);
         for attempt in 1..=SLOW_IN_A_ROW {
             assert!(!throttle.is_slow(), "before attempt {attempt}");
-            throttle.record(SECOND);
+            throttle.record(SECOND, false);
         }
         assert!(throttle.is_slow());
-        throttle.record(SECOND / 2);
+        throttle.record(SECOND / 2, true);
+        assert!(throttle.is_slow());
+        throttle.record(SECOND / 2, false);
         assert!(!throttle.is_slow());
     }
 }

@@ -4,16 +4,19 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use warp::Filter;
 use warp::http::{HeaderMap, Method, Response};
 
 /// What the proxy does with a call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Fate {
     /// Forwards it.
     Pass,
     /// Forwards it after this time.
     Delay(Duration),
+    /// Forwards it when this is true.
+    Hold(watch::Receiver<bool>),
     /// Answers it instead of Azurite.
     Answer(u16, &'static str),
     /// Redirects it to this location.
@@ -118,6 +121,10 @@ impl Proxy {
             }
             Fate::Swallow => return std::future::pending().await,
             Fate::Delay(pause) => tokio::time::sleep(*pause).await,
+            Fate::Hold(gate) => {
+                // An error means that the test has ended.
+                let _ = gate.clone().wait_for(|open| *open).await;
+            }
             Fate::Pass | Fate::LoseReply => {}
         }
         let mut request = http.request(method, url).body(body);
@@ -129,7 +136,7 @@ impl Proxy {
         let Ok(reply) = request.send().await else {
             return Ok(Response::builder().status(502).body(Vec::new()).unwrap());
         };
-        if fate == Fate::LoseReply {
+        if matches!(fate, Fate::LoseReply) {
             return std::future::pending().await;
         }
         let mut response = Response::builder().status(reply.status());
