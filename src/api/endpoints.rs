@@ -18,7 +18,7 @@ pub(super) async fn users_create(api: Api, call: Call<Endpoint>) -> Result<Respo
     let user = User { id: UserId::random(), name };
     let created = api.users().create(&user).await;
     let (etag, timing) =
-        created.map_err(|error| ApiError::from_write(error, user.id, &Write::Create))?;
+        created.map_err(|error| ApiError::from_write(error, user.id, Write::Create))?;
     Ok(reply::with_timing(reply::created(user, &etag), timing))
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn users_put(api: Api, call: Call<Endpoint>) -> Result<Response
     let user = User { id, name: required_name(&call)? };
     let condition = put_condition(&call.headers)?;
     let put = api.users().put(&user, &condition).await;
-    let put = put.map_err(|error| ApiError::from_write(error, id, &Write::Put(&condition)))?;
+    let put = put.map_err(|error| ApiError::from_write(error, id, Write::Put(&condition)))?;
     let response = match &put.value {
         Put::Created(etag) => reply::created(user, etag),
         Put::Replaced(etag) => reply::updated(&UserDocument::from(user), etag),
@@ -61,18 +61,20 @@ pub(super) async fn users_put(api: Api, call: Call<Endpoint>) -> Result<Response
 pub(super) async fn users_update(api: Api, call: Call<Endpoint>) -> Result<Response, ApiError> {
     let name = required_name(&call)?;
     let user = User { id: user_id(&call)?, name };
-    let updated = api.users().update(&user, &condition(&call)).await;
-    let updated =
-        updated.map_err(|error| ApiError::from_write(error, given_id(&call), &Write::Change))?;
+    let condition = condition(&call);
+    let updated = api.users().update(&user, &condition).await;
+    let updated = updated
+        .map_err(|error| ApiError::from_write(error, given_id(&call), Write::Change(&condition)))?;
     let response = reply::updated(&UserDocument::from(user), &updated.value);
     Ok(reply::with_timing(response, updated.timing))
 }
 
 /// Deletes a user.
 pub(super) async fn users_delete(api: Api, call: Call<Endpoint>) -> Result<Response, ApiError> {
-    let deleted = api.users().delete(user_id(&call)?, &condition(&call)).await;
-    let deleted =
-        deleted.map_err(|error| ApiError::from_write(error, given_id(&call), &Write::Change))?;
+    let condition = condition(&call);
+    let deleted = api.users().delete(user_id(&call)?, &condition).await;
+    let deleted = deleted
+        .map_err(|error| ApiError::from_write(error, given_id(&call), Write::Change(&condition)))?;
     Ok(reply::with_timing(reply::deleted(), deleted.timing))
 }
 

@@ -54,41 +54,44 @@ pub(super) enum Unmet {
 /// What a client can do after a write whose outcome is unknown.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum NextStep {
-    /// The same request can be sent again.
+    /// The same request can be sent again: applied twice, it has the same effect.
     Repeat,
-    /// If the write was applied, the same request may get another response now.
+    /// If the write was applied, the same request is refused now, because its condition does not hold.
     Read,
     /// If the write was applied, the client does not know the id.
     PutInstead,
 }
 
 /// A write, as far as its errors depend on it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Write<'a> {
     /// The creation of a user with a random id.
     Create,
     /// A put with this condition.
     Put(&'a PutCondition),
-    /// A rename or a deletion of a user that exists.
-    Change,
+    /// A rename or a deletion with this condition.
+    Change(&'a Condition),
 }
 
 impl Write<'_> {
-    fn unmet(&self) -> Unmet {
+    fn unmet(self) -> Unmet {
         match self {
             Write::Put(PutCondition::Absent) => Unmet::IfNoneMatch,
-            Write::Create | Write::Put(_) | Write::Change => Unmet::IfMatch,
+            Write::Create | Write::Put(_) | Write::Change(_) => Unmet::IfMatch,
         }
     }
 
-    fn next_step(&self) -> NextStep {
+    fn next_step(self) -> NextStep {
         match self {
             Write::Create => NextStep::PutInstead,
-            Write::Put(PutCondition::Always | PutCondition::Present(Condition::Exists)) => {
-                NextStep::Repeat
+            Write::Put(PutCondition::Always) => NextStep::Repeat,
+            Write::Put(PutCondition::Absent) => NextStep::Read,
+            Write::Put(PutCondition::Present(condition)) | Write::Change(condition) => {
+                match condition {
+                    Condition::Exists => NextStep::Repeat,
+                    Condition::OneOf(_) => NextStep::Read,
+                }
             }
-            Write::Put(PutCondition::Absent | PutCondition::Present(Condition::OneOf(_)))
-            | Write::Change => NextStep::Read,
         }
     }
 }
@@ -129,7 +132,7 @@ impl From<LoadError> for ApiError {
 
 impl ApiError {
     /// The error of a failed write to the user with this id, as it was given.
-    pub(super) fn from_write(error: WriteError, id: impl ToString, write: &Write) -> Self {
+    pub(super) fn from_write(error: WriteError, id: impl ToString, write: Write) -> Self {
         match error {
             WriteError::NotFound => ApiError::NoSuchUser(id.to_string()),
             WriteError::PreconditionFailed => ApiError::PreconditionFailed(write.unmet()),
@@ -195,7 +198,7 @@ impl ApiError {
             ApiError::OutcomeUnknown(next_step) => format!(
                 "the table did not answer in time and the change may have been applied: {}",
                 match next_step {
-                    NextStep::Repeat => "send the same PUT again, which leaves the same user",
+                    NextStep::Repeat => "the same request can be sent again",
                     NextStep::Read => "read before trying again",
                     NextStep::PutInstead => {
                         "trying again may create a second user; a PUT with an id of your own can be repeated"

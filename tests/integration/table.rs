@@ -266,7 +266,10 @@ async fn a_put_whose_outcome_is_unknown_is_repeated_by_the_client_and_not_by_the
         setup.client.get(&path).await; // remembered as not found
         setup.proxy.forget();
         setup.proxy.decide_once(writes(Method::POST), fate.clone());
-        assert_unavailable(&put(&setup.client, &path, None).await, "send the same PUT again");
+        assert_unavailable(
+            &put(&setup.client, &path, None).await,
+            "the same request can be sent again",
+        );
         let sent = (setup.proxy.count(writes(Method::POST)), setup.proxy.count(writes(merge())));
         assert_eq!(sent, (1, 0), "{fate:?}");
         // Its fence is still there: nothing is cached while the write may still be applied.
@@ -279,7 +282,10 @@ async fn a_put_whose_outcome_is_unknown_is_repeated_by_the_client_and_not_by_the
         setup.client.patch(&path, r#"{"name":"Ann"}"#).await;
         setup.proxy.forget();
         setup.proxy.decide_once(writes(merge()), fate.clone());
-        assert_unavailable(&put(&setup.client, &path, None).await, "send the same PUT again");
+        assert_unavailable(
+            &put(&setup.client, &path, None).await,
+            "the same request can be sent again",
+        );
         let sent = (setup.proxy.count(writes(Method::POST)), setup.proxy.count(writes(merge())));
         assert_eq!(sent, (1, 1), "{fate:?}");
         let name = if applied { "Bea" } else { "Ann" };
@@ -300,16 +306,18 @@ async fn a_write_whose_outcome_is_unknown_is_answered_with_what_to_do() {
         false => Fate::Answer(500, ""),
     });
     for (path, condition, next_step) in [
-        (&new, None, "send the same PUT again"),
-        (&path, Some(("if-match", "*")), "send the same PUT again"),
+        (&new, None, "the same request can be sent again"),
+        (&path, Some(("if-match", "*")), "the same request can be sent again"),
         (&path, Some(("if-match", &*etag)), "read before trying again"),
         (&new, Some(("if-none-match", "*")), "read before trying again"),
     ] {
         assert_unavailable(&put(&setup.client, path, condition).await, next_step);
     }
     let renamed = setup.client.patch(&path, r#"{"name":"Bea"}"#).await;
-    assert_unavailable(&renamed, "read before trying again");
-    assert_unavailable(&setup.client.delete(&path).await, "read before trying again");
+    assert_unavailable(&renamed, "the same request can be sent again");
+    assert_unavailable(&setup.client.delete(&path).await, "the same request can be sent again");
+    let delete = setup.client.request(Method::DELETE, &path).header("if-match", &etag);
+    assert_unavailable(&setup.client.send(delete).await, "read before trying again");
     let created = setup.client.post("/api/users", r#"{"name":"Bea"}"#).await;
     assert_unavailable(&created, "may create a second user; a PUT with an id of your own");
 }
