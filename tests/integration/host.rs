@@ -329,6 +329,8 @@ async fn a_put_is_repeated_by_the_client_if_the_handler_dies_during_it() {
     .await;
     let (path, body) = ("/api/users/01KB584F3Y9AF31621Q7N62Q67", r#"{"name":"Ann"}"#);
     let inserts = |call: &Call| call.method == Method::POST && !call.path.ends_with("/Tables");
+    host.client.create("Bea").await; // the table is there from now on
+    proxy.forget();
     proxy.decide_once(inserts, Fate::LoseReply);
     let client = host.client.clone();
     let in_progress = tokio::spawn(async move { client.put(path, body).await });
