@@ -33,6 +33,7 @@ COPY --from=binary /handler /home/site/wwwroot/
 COPY host.json /home/site/wwwroot/
 COPY users-create /home/site/wwwroot/users-create/
 COPY users-get /home/site/wwwroot/users-get/
+COPY users-put /home/site/wwwroot/users-put/
 COPY users-update /home/site/wwwroot/users-update/
 COPY users-delete /home/site/wwwroot/users-delete/
 COPY health /home/site/wwwroot/health/

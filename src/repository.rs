@@ -10,7 +10,7 @@ use std::time::Instant;
 use cache_aside::{CacheAside, CacheError, Policy, Read, Timing, Written};
 
 use crate::cache::{CacheKind, CachedUser, UserCache};
-use crate::store::{Condition, ETag, LoadError, Store, StoreKind, WriteError};
+use crate::store::{Condition, ETag, LoadError, Put, PutCondition, Store, StoreKind, WriteError};
 use crate::users::{User, UserDocument, UserId};
 
 /// The users.
@@ -62,6 +62,19 @@ impl Repository {
         condition: &Condition,
     ) -> Result<Written<ETag>, WriteError> {
         self.cached.write(&user.id, || self.store.update(user, condition)).await
+    }
+
+    /// Creates or replaces a user. Unlike that of [`Self::create`], the id is the caller's: somebody may
+    /// have asked for it before, so that the cache may have it as "not found".
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn put(
+        &self,
+        user: &User,
+        condition: &PutCondition,
+    ) -> Result<Written<Put>, WriteError> {
+        self.cached.write(&user.id, || self.store.put(user, condition)).await
     }
 
     /// Removes a user that exists.

@@ -3,11 +3,11 @@
 use custom_handler::http::header::{IF_MATCH, IF_NONE_MATCH};
 use custom_handler::{Call, Response};
 
-use crate::store::Condition;
+use crate::store::{Condition, Put};
 use crate::users::{Name, User, UserDocument, UserId};
 
-use super::entity_tags::EntityTags;
-use super::error::ApiError;
+use super::entity_tags::{EntityTags, put_condition};
+use super::error::{ApiError, Write};
 use super::reply::{self, Origin};
 use super::request::parse_name;
 use super::{Api, Endpoint};
@@ -17,7 +17,8 @@ pub(super) async fn users_create(api: Api, call: Call<Endpoint>) -> Result<Respo
     let name = parse_name(&call.headers, &call.body?)?.unwrap_or_else(Name::random);
     let user = User { id: UserId::random(), name };
     let created = api.users().create(&user).await;
-    let (etag, timing) = created.map_err(|error| ApiError::from_write(error, user.id))?;
+    let (etag, timing) =
+        created.map_err(|error| ApiError::from_write(error, user.id, Write::Create))?;
     Ok(reply::with_timing(reply::created(user, &etag), timing))
 }
 
@@ -36,23 +37,43 @@ pub(super) async fn users_get(api: Api, call: Call<Endpoint>) -> Result<Response
     Ok(reply::with_timing(reply::with_origin(response, origin), read.timing))
 }
 
+/// Creates or replaces the user with the id in the path.
+pub(super) async fn users_put(api: Api, call: Call<Endpoint>) -> Result<Response, ApiError> {
+    let id = given_id(&call).parse().map_err(|_| {
+        ApiError::BadRequest(
+            "the id must be a ULID: 26 of the digits and the letters but I, L, O and U, the first of them 0 to 7"
+                .to_owned(),
+        )
+    })?;
+    let user = User { id, name: required_name(&call)? };
+    let condition = put_condition(&call.headers)?;
+    let put = api.users().put(&user, &condition).await;
+    let put = put.map_err(|error| ApiError::from_write(error, id, Write::Put(&condition)))?;
+    let response = match &put.value {
+        Put::Created(etag) => reply::created(user, etag),
+        Put::Replaced(etag) => reply::updated(&UserDocument::from(user), etag),
+    };
+    Ok(reply::with_timing(response, put.timing))
+}
+
 /// Renames a user.
 pub(super) async fn users_update(api: Api, call: Call<Endpoint>) -> Result<Response, ApiError> {
-    let body = call.body.as_ref().map_err(|error| *error)?;
-    let name = parse_name(&call.headers, body)?.ok_or_else(|| {
-        ApiError::BadRequest("name is missing: send {\"name\":\"Ada Lovelace\"}".to_owned())
-    })?;
+    let name = required_name(&call)?;
     let user = User { id: user_id(&call)?, name };
-    let updated = api.users().update(&user, &condition(&call)).await;
-    let updated = updated.map_err(|error| ApiError::from_write(error, given_id(&call)))?;
+    let condition = condition(&call);
+    let updated = api.users().update(&user, &condition).await;
+    let updated = updated
+        .map_err(|error| ApiError::from_write(error, given_id(&call), Write::Change(&condition)))?;
     let response = reply::updated(&UserDocument::from(user), &updated.value);
     Ok(reply::with_timing(response, updated.timing))
 }
 
 /// Deletes a user.
 pub(super) async fn users_delete(api: Api, call: Call<Endpoint>) -> Result<Response, ApiError> {
-    let deleted = api.users().delete(user_id(&call)?, &condition(&call)).await;
-    let deleted = deleted.map_err(|error| ApiError::from_write(error, given_id(&call)))?;
+    let condition = condition(&call);
+    let deleted = api.users().delete(user_id(&call)?, &condition).await;
+    let deleted = deleted
+        .map_err(|error| ApiError::from_write(error, given_id(&call), Write::Change(&condition)))?;
     Ok(reply::with_timing(reply::deleted(), deleted.timing))
 }
 
@@ -75,6 +96,14 @@ fn given_id(call: &Call<Endpoint>) -> &str {
 /// is asked.
 fn user_id(call: &Call<Endpoint>) -> Result<UserId, ApiError> {
     given_id(call).parse().map_err(|_| no_such_user(call))
+}
+
+/// The name in the body, which must have one.
+fn required_name(call: &Call<Endpoint>) -> Result<Name, ApiError> {
+    let body = call.body.as_ref().map_err(|error| *error)?;
+    parse_name(&call.headers, body)?.ok_or_else(|| {
+        ApiError::BadRequest("name is missing: send {\"name\":\"Ada Lovelace\"}".to_owned())
+    })
 }
 
 fn no_such_user(call: &Call<Endpoint>) -> ApiError {

@@ -1,9 +1,11 @@
 //! `If-Match` and `If-None-Match` (RFC 9110, section 13.1).
 
 use custom_handler::http::HeaderMap;
-use custom_handler::http::header::HeaderName;
+use custom_handler::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 
-use crate::store::{Condition, ETag};
+use crate::store::{Condition, ETag, PutCondition};
+
+use super::error::{ApiError, Unmet};
 
 /// The entity tags in a header.
 #[derive(Debug, PartialEq)]
@@ -60,6 +62,27 @@ impl EntityTags {
     }
 }
 
+/// What must be stored for a PUT to be applied.
+///
+/// RFC 9110 (section 13.2.2) wants both headers to hold. `If-Match` needs a version and `If-None-Match: *`
+/// allows none, so both together never hold, whatever is stored. Tags in `If-None-Match`, which would
+/// replace every version but these, are refused instead of ignored.
+///
+/// # Errors
+/// The headers contradict each other, or `If-None-Match` is not `*`.
+pub(super) fn put_condition(headers: &HeaderMap) -> Result<PutCondition, ApiError> {
+    let if_match = EntityTags::read(headers, IF_MATCH);
+    match (if_match, EntityTags::read(headers, IF_NONE_MATCH)) {
+        (None, None) => Ok(PutCondition::Always),
+        (None, Some(EntityTags::Any)) => Ok(PutCondition::Absent),
+        (Some(tags), None) => Ok(PutCondition::Present(tags.into_condition())),
+        (Some(_), Some(EntityTags::Any)) => Err(ApiError::PreconditionFailed(Unmet::Both)),
+        (_, Some(EntityTags::List(_))) => Err(ApiError::BadRequest(
+            "If-None-Match must be * in a PUT: it then creates the user and never replaces it; to replace a version, send its ETag in If-Match".to_owned(),
+        )),
+    }
+}
+
 fn opaque(etag: &ETag) -> &str {
     etag.as_str().trim_start_matches("W/")
 }
@@ -89,6 +112,34 @@ mod tests {
         );
         for invalid in ["a", "\"a", "W/a", r#""a""b""#, "\"a\", *"] {
             assert_eq!(EntityTags::parse(invalid), list(&[]), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn a_put_needs_what_its_headers_say() {
+        let condition = |headers: &[(HeaderName, &str)]| {
+            let headers: HeaderMap =
+                headers.iter().map(|(name, tags)| (name.clone(), tags.parse().unwrap())).collect();
+            put_condition(&headers)
+        };
+        let one = Condition::OneOf(vec![ETag::new("W/\"a\"")]);
+        for (headers, expected) in [
+            (&[][..], PutCondition::Always),
+            (&[(IF_NONE_MATCH, "*")], PutCondition::Absent),
+            (&[(IF_MATCH, "*")], PutCondition::Present(Condition::Exists)),
+            (&[(IF_MATCH, "W/\"a\"")], PutCondition::Present(one)),
+        ] {
+            assert_eq!(condition(headers).unwrap(), expected);
+        }
+        for tags in ["*", "W/\"a\"", "nonsense"] {
+            let both = condition(&[(IF_MATCH, tags), (IF_NONE_MATCH, "*")]);
+            assert!(matches!(both, Err(ApiError::PreconditionFailed(Unmet::Both))), "{both:?}");
+        }
+        for tags in ["\"a\"", "W/\"a\"", "nonsense", "", "*, \"a\""] {
+            let refused = condition(&[(IF_NONE_MATCH, tags)]);
+            assert!(matches!(refused, Err(ApiError::BadRequest(_))), "{refused:?}");
+            let refused = condition(&[(IF_MATCH, "*"), (IF_NONE_MATCH, tags)]);
+            assert!(matches!(refused, Err(ApiError::BadRequest(_))), "{refused:?}");
         }
     }
 

@@ -6,7 +6,7 @@ use custom_handler::http::{Method, StatusCode};
 use custom_handler::{BodyError, Refusal, Response};
 use serde::Serialize;
 
-use crate::store::{LoadError, WriteError};
+use crate::store::{Condition, LoadError, PutCondition, WriteError};
 
 use super::reply::{insert, json};
 use super::request::MAX_BODY_LENGTH;
@@ -30,14 +30,70 @@ pub(super) enum ApiError {
     PayloadTooLarge(usize),
     /// The `Content-Type` is not JSON.
     UnsupportedMediaType,
-    /// `If-Match` does not name the current version.
-    PreconditionFailed,
+    /// What is stored is not what this header of the request needs.
+    PreconditionFailed(Unmet),
     /// The table cannot be reached, and nothing was written.
     Unavailable,
     /// The table cannot be reached, and the write may have been applied, or may still be.
-    OutcomeUnknown,
+    OutcomeUnknown(NextStep),
     /// The table has a row that is not a user, or the handler has a bug.
     Internal(&'static str),
+}
+
+/// Which precondition does not hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unmet {
+    /// `If-Match` does not name the current version.
+    IfMatch,
+    /// `If-None-Match: *`, and the user exists.
+    IfNoneMatch,
+    /// `If-Match` and `If-None-Match: *`, which exclude each other.
+    Both,
+}
+
+/// What a client can do after a write whose outcome is unknown.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NextStep {
+    /// The same request can be sent again: applied twice, it has the same effect.
+    Repeat,
+    /// If the write was applied, the same request is refused now, because its condition does not hold.
+    Read,
+    /// If the write was applied, the client does not know the id.
+    PutInstead,
+}
+
+/// A write, as far as its errors depend on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Write<'a> {
+    /// The creation of a user with a random id.
+    Create,
+    /// A put with this condition.
+    Put(&'a PutCondition),
+    /// A rename or a deletion with this condition.
+    Change(&'a Condition),
+}
+
+impl Write<'_> {
+    fn unmet(self) -> Unmet {
+        match self {
+            Write::Put(PutCondition::Absent) => Unmet::IfNoneMatch,
+            Write::Create | Write::Put(_) | Write::Change(_) => Unmet::IfMatch,
+        }
+    }
+
+    fn next_step(self) -> NextStep {
+        match self {
+            Write::Create => NextStep::PutInstead,
+            Write::Put(PutCondition::Always) => NextStep::Repeat,
+            Write::Put(PutCondition::Absent) => NextStep::Read,
+            Write::Put(PutCondition::Present(condition)) | Write::Change(condition) => {
+                match condition {
+                    Condition::Exists => NextStep::Repeat,
+                    Condition::OneOf(_) => NextStep::Read,
+                }
+            }
+        }
+    }
 }
 
 impl From<BodyError> for ApiError {
@@ -76,17 +132,17 @@ impl From<LoadError> for ApiError {
 
 impl ApiError {
     /// The error of a failed write to the user with this id, as it was given.
-    pub(super) fn from_write(error: WriteError, id: impl ToString) -> Self {
+    pub(super) fn from_write(error: WriteError, id: impl ToString, write: Write) -> Self {
         match error {
             WriteError::NotFound => ApiError::NoSuchUser(id.to_string()),
-            WriteError::PreconditionFailed => ApiError::PreconditionFailed,
+            WriteError::PreconditionFailed => ApiError::PreconditionFailed(write.unmet()),
             WriteError::NotApplied(_) => {
                 log::error!("a write was not applied: {error}");
                 ApiError::Unavailable
             }
             WriteError::Unknown(_) => {
                 log::error!("a write may have been applied: {error}");
-                ApiError::OutcomeUnknown
+                ApiError::OutcomeUnknown(write.next_step())
             }
         }
     }
@@ -100,8 +156,8 @@ impl ApiError {
             ApiError::LengthRequired => StatusCode::LENGTH_REQUIRED,
             ApiError::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            ApiError::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
-            ApiError::Unavailable | ApiError::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::PreconditionFailed(_) => StatusCode::PRECONDITION_FAILED,
+            ApiError::Unavailable | ApiError::OutcomeUnknown(_) => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -124,15 +180,31 @@ impl ApiError {
             ApiError::UnsupportedMediaType => {
                 "send JSON, with Content-Type: application/json".to_owned()
             }
-            ApiError::PreconditionFailed => {
-                "the user has changed, or If-Match is not an entity tag: read it again and send its ETag unchanged".to_owned()
+            ApiError::PreconditionFailed(unmet) => match unmet {
+                Unmet::IfMatch => {
+                    "the user has changed or is gone, or If-Match is not an entity tag: read it again and send its ETag unchanged"
+                }
+                Unmet::IfNoneMatch => {
+                    "the user exists, and If-None-Match: * never replaces it: read it, and send its ETag in If-Match to replace it"
+                }
+                Unmet::Both => {
+                    "If-Match needs a user that exists and If-None-Match: * one that does not: send one of them"
+                }
             }
+            .to_owned(),
             ApiError::Unavailable => {
                 "the table is unavailable and nothing was changed: try again".to_owned()
             }
-            ApiError::OutcomeUnknown => {
-                "the table did not answer in time and the change may have been applied: read before trying again".to_owned()
-            }
+            ApiError::OutcomeUnknown(next_step) => format!(
+                "the table did not answer in time and the change may have been applied: {}",
+                match next_step {
+                    NextStep::Repeat => "the same request can be sent again",
+                    NextStep::Read => "read before trying again",
+                    NextStep::PutInstead => {
+                        "trying again may create a second user; a PUT with an id of your own can be repeated"
+                    }
+                }
+            ),
             ApiError::Internal(detail) => (*detail).to_owned(),
         }
     }
@@ -151,7 +223,7 @@ impl ApiError {
             ApiError::MethodNotAllowed(methods) => {
                 insert(headers, ALLOW, &list(&methods));
             }
-            ApiError::Unavailable | ApiError::OutcomeUnknown => {
+            ApiError::Unavailable | ApiError::OutcomeUnknown(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

@@ -37,7 +37,7 @@ impl AsRef<Function> for Endpoint {
 }
 
 /// The endpoints. Each has a folder of its function's name, with a `function.json` in it.
-pub static ENDPOINTS: [Endpoint; 6] = [
+pub static ENDPOINTS: [Endpoint; 7] = [
     Endpoint {
         function: Function {
             name: "users-get",
@@ -55,6 +55,15 @@ pub static ENDPOINTS: [Endpoint; 6] = [
             body_limit: MAX_BODY_LENGTH,
         },
         answer: |api, call| Box::pin(endpoints::users_create(api, call)),
+    },
+    Endpoint {
+        function: Function {
+            name: "users-put",
+            route: "api/users/{id}",
+            methods: &[Method::PUT],
+            body_limit: MAX_BODY_LENGTH,
+        },
+        answer: |api, call| Box::pin(endpoints::users_put(api, call)),
     },
     Endpoint {
         function: Function {

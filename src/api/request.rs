@@ -11,7 +11,7 @@ use super::error::ApiError;
 /// The largest body that is accepted, in bytes.
 pub(super) const MAX_BODY_LENGTH: usize = 16 * 1024;
 
-/// The body of a create and of a rename.
+/// The body of a create, a put and a rename.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {

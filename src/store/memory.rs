@@ -7,7 +7,9 @@ use async_trait::async_trait;
 
 use crate::users::{User, UserId};
 
-use super::{Condition, ETag, LoadError, Store, StoreKind, Versioned, WriteError};
+use super::{
+    Condition, ETag, LoadError, Put, PutCondition, Store, StoreKind, Versioned, WriteError,
+};
 
 /// A store inside this process.
 #[derive(Default)]
@@ -30,7 +32,7 @@ impl MemoryStore {
 
 impl Rows {
     /// Stores a user as a new version. The tag is a weak one, as the table's are.
-    fn put(&mut self, user: &User) -> ETag {
+    fn store(&mut self, user: &User) -> ETag {
         self.versions += 1;
         let etag = ETag::new(format!("W/\"{}\"", self.versions));
         self.by_id.insert(user.id, Versioned { etag: etag.clone(), value: user.clone() });
@@ -59,13 +61,28 @@ impl Store for MemoryStore {
         if rows.by_id.contains_key(&user.id) {
             return Err(WriteError::NotApplied("the user exists already".to_owned()));
         }
-        Ok(rows.put(user))
+        Ok(rows.store(user))
     }
 
     async fn update(&self, user: &User, condition: &Condition) -> Result<ETag, WriteError> {
         let mut rows = self.rows();
         rows.check(user.id, condition)?;
-        Ok(rows.put(user))
+        Ok(rows.store(user))
+    }
+
+    async fn put(&self, user: &User, condition: &PutCondition) -> Result<Put, WriteError> {
+        let mut rows = self.rows();
+        let exists = rows.by_id.contains_key(&user.id);
+        let is_met = match condition {
+            PutCondition::Always => true,
+            PutCondition::Absent => !exists,
+            PutCondition::Present(condition) => rows.check(user.id, condition).is_ok(),
+        };
+        if !is_met {
+            return Err(WriteError::PreconditionFailed);
+        }
+        let etag = rows.store(user);
+        Ok(if exists { Put::Replaced(etag) } else { Put::Created(etag) })
     }
 
     async fn delete(&self, id: UserId, condition: &Condition) -> Result<(), WriteError> {

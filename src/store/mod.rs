@@ -55,6 +55,26 @@ pub enum Condition {
     OneOf(Vec<ETag>),
 }
 
+/// What must be stored for a [put](Store::put) to be applied.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PutCondition {
+    /// Anything or nothing: the user is created or replaced.
+    Always,
+    /// Nothing: the user is created, and never replaced.
+    Absent,
+    /// A version that this allows: the user is replaced, and never created.
+    Present(Condition),
+}
+
+/// What a [put](Store::put) did, and the version that it stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// There was no such user.
+    Created(ETag),
+    /// There was one.
+    Replaced(ETag),
+}
+
 /// Why a load failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum LoadError {
@@ -115,6 +135,12 @@ pub trait Store: Send + Sync {
 
     /// Changes a user that exists. Not repeated after an unknown outcome.
     async fn update(&self, user: &User, condition: &Condition) -> Result<ETag, WriteError>;
+
+    /// Stores a user, whether or not it exists, if the condition holds; otherwise fails with
+    /// [`WriteError::PreconditionFailed`], and never with [`WriteError::NotFound`]. Of concurrent puts of
+    /// a new id, one creates it. Not repeated after an unknown outcome: an attempt that was applied may
+    /// have been followed by another client's write, which a second attempt would undo.
+    async fn put(&self, user: &User, condition: &PutCondition) -> Result<Put, WriteError>;
 
     /// Removes a user that exists. Not repeated after an unknown outcome.
     async fn delete(&self, id: UserId, condition: &Condition) -> Result<(), WriteError>;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::support::{Answer, Azurite, Client, Redis, eventually, fresh_table, settings, start};
 use reqwest::Method;
 use serde_json::json;
+use ulid::Ulid;
 
 /// What the API runs on. The servers end with it.
 struct Stack {
@@ -35,7 +36,9 @@ impl Stack {
     async fn conditional(&self, method: Method, path: &str, header: &str, tag: &str) -> Answer {
         let request = self.client.request(method.clone(), path).header(header, tag);
         let request = match method {
-            Method::PATCH => crate::support::client::json(request, r#"{"name":"Changed"}"#),
+            Method::PATCH | Method::PUT => {
+                crate::support::client::json(request, r#"{"name":"Changed"}"#)
+            }
             _ => request,
         };
         self.client.send(request).await
@@ -70,6 +73,12 @@ on_both! {
     a_head_is_a_get_without_a_body;
     a_read_is_revalidated_with_its_etag;
     a_write_holds_to_if_match;
+    a_put_creates_a_user_and_then_replaces_it;
+    a_put_is_seen_at_once_by_who_was_told_that_there_is_no_such_user;
+    a_put_in_lower_case_is_the_same_user;
+    a_put_with_if_none_match_creates_and_never_replaces;
+    a_put_with_if_match_replaces_and_never_creates;
+    of_concurrent_puts_of_a_new_id_one_creates_it;
     health_names_each_part;
     the_handler_is_alive_and_answers_the_ping;
     unknown_paths_and_methods_are_told_apart;
@@ -274,6 +283,126 @@ async fn a_write_holds_to_if_match(stack: Stack) {
     }
 }
 
+/// The path of a user that does not exist.
+fn nobody() -> String {
+    format!("/api/users/{}", Ulid::generate())
+}
+
+async fn a_put_creates_a_user_and_then_replaces_it(stack: Stack) {
+    let path = nobody();
+    let id = path.strip_prefix("/api/users/").unwrap();
+    let created = stack.client.put(&path, r#"{"name":" Ännchen "}"#).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    assert_eq!(created.header("location"), path);
+    assert!(created.header("etag").starts_with("W/\""), "{created:?}");
+    assert!(created.header("server-timing").contains("table;dur="), "{created:?}");
+    let expected = format!(r#"{{"PartitionKey":"user","RowKey":"{id}","Name":"Ännchen"}}"#);
+    assert_eq!(created.text, expected);
+
+    let mut etag = created.header("etag").to_owned();
+    // The same call again, as after a timeout, leaves the same user.
+    for name in ["Ännchen", "Bea"] {
+        let replaced = stack.client.put(&path, json!({ "name": name }).to_string()).await;
+        assert_eq!(replaced.status, 200, "{replaced:?}");
+        assert_eq!(replaced.header("location"), "");
+        assert_ne!(replaced.header("etag"), etag);
+        etag = replaced.header("etag").to_owned();
+        let read = stack.client.get(&path).await;
+        assert_eq!((&*read.name(), read.header("etag")), (name, &*etag));
+        assert_eq!(read.json()["data"], replaced.json());
+    }
+    stack.client.delete(&path).await;
+    assert_eq!(stack.client.put(&path, r#"{"name":"Cleo"}"#).await.status, 201);
+    assert_eq!(stack.client.get(&path).await.name(), "Cleo");
+}
+
+async fn a_put_is_seen_at_once_by_who_was_told_that_there_is_no_such_user(stack: Stack) {
+    let path = nobody();
+    stack.client.get(&path).await;
+    let remembered = stack.client.get(&path).await;
+    assert_eq!(remembered.status, 404);
+    assert!(remembered.header("cache-status").contains("; hit;"), "{remembered:?}");
+    assert_eq!(stack.client.put(&path, r#"{"name":"Ann"}"#).await.status, 201);
+    for source in ["table", stack.cache] {
+        let read = stack.client.get(&path).await;
+        assert_eq!((&*read.name(), &*read.source()), ("Ann", source));
+    }
+}
+
+async fn a_put_in_lower_case_is_the_same_user(stack: Stack) {
+    let path = nobody();
+    let created = stack.client.put(&path.to_lowercase(), r#"{"name":"Ann"}"#).await;
+    assert_eq!((created.status, created.header("location")), (201, &*path));
+    assert_eq!(stack.client.put(&path, r#"{"name":"Bea"}"#).await.status, 200);
+    assert_eq!(stack.client.get(&path.to_lowercase()).await.name(), "Bea");
+}
+
+async fn a_put_with_if_none_match_creates_and_never_replaces(stack: Stack) {
+    let path = nobody();
+    let created = stack.conditional(Method::PUT, &path, "if-none-match", "*").await;
+    assert_eq!((created.status, created.header("location")), (201, &*path));
+    stack.client.patch(&path, r#"{"name":"Ann"}"#).await;
+    let refused = stack.conditional(Method::PUT, &path, "if-none-match", "*").await;
+    assert_eq!(refused.status, 412);
+    assert!(refused.json()["detail"].as_str().unwrap().contains("the user exists"), "{refused:?}");
+    assert_eq!(stack.client.get(&path).await.name(), "Ann");
+
+    // Tags are refused, also those of other versions and beside If-Match: they are not ignored.
+    let etag = stack.client.get(&path).await.header("etag").to_owned();
+    for tags in [&etag, "\"x\"", "nonsense"] {
+        let refused = stack.conditional(Method::PUT, &path, "if-none-match", tags).await;
+        assert_eq!(refused.status, 400, "{tags}");
+        assert!(refused.json()["detail"].as_str().unwrap().contains("must be *"), "{refused:?}");
+    }
+    for (if_match, if_none_match, status) in
+        [("*", "*", 412), (&etag, "*", 412), ("*", "\"x\"", 400)]
+    {
+        let request = stack.client.request(Method::PUT, &path).header("if-match", if_match);
+        let request = request.header("if-none-match", if_none_match).body(r#"{"name":"Bea"}"#);
+        let refused = stack.client.send(request).await;
+        assert_eq!(refused.status, status, "{if_match} {if_none_match}");
+    }
+    assert_eq!(stack.client.get(&path).await.name(), "Ann");
+}
+
+async fn a_put_with_if_match_replaces_and_never_creates(stack: Stack) {
+    let path = nobody();
+    for tags in ["*", "W/\"x\"", "\"x\"", "W/\"x\", \"y\"", "nonsense"] {
+        let refused = stack.conditional(Method::PUT, &path, "if-match", tags).await;
+        assert_eq!(refused.status, 412, "{tags}");
+        assert_eq!(refused.json()["status"], "Precondition failed");
+    }
+    assert_eq!(stack.client.get(&path).await.status, 404, "it was not created");
+
+    let old = stack.client.put(&path, r#"{"name":"Ann"}"#).await.header("etag").to_owned();
+    let replaced = stack.conditional(Method::PUT, &path, "if-match", &old).await;
+    assert_eq!((replaced.status, &replaced.json()["Name"]), (200, &json!("Changed")));
+    let current = replaced.header("etag").to_owned();
+    for tags in [&old, &format!("{old}, \"x\""), current.trim_start_matches("W/"), "nonsense"] {
+        let refused = stack.conditional(Method::PUT, &path, "if-match", tags).await;
+        assert_eq!(refused.status, 412, "{tags}");
+    }
+    for tags in [&format!("\"x\", {current}"), "*"] {
+        let replaced = stack.conditional(Method::PUT, &path, "if-match", tags).await;
+        assert_eq!(replaced.status, 200, "{tags}");
+        assert_eq!(stack.client.get(&path).await.header("etag"), replaced.header("etag"));
+    }
+}
+
+async fn of_concurrent_puts_of_a_new_id_one_creates_it(stack: Stack) {
+    for _ in 0..5 {
+        let path = nobody();
+        let put = |name: &str| stack.client.put(&path, json!({ "name": name }).to_string());
+        let (ann, bea) = tokio::join!(put("Ann"), put("Bea"));
+        let mut statuses = [ann.status, bea.status];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 201]);
+        let read = stack.client.get(&path).await;
+        let replaced = if ann.status == 200 { ann } else { bea };
+        assert_eq!(read.json()["data"], replaced.json(), "the one that replaced it came last");
+    }
+}
+
 async fn health_names_each_part(stack: Stack) {
     let health = stack.client.get("/api/health").await;
     assert_eq!(health.status, 200);
@@ -306,7 +435,8 @@ async fn unknown_paths_and_methods_are_told_apart(stack: Stack) {
     }
     for (method, path, allow) in [
         (Method::GET, "/api/users", "POST"),
-        (Method::PUT, "/api/users/x", "GET, HEAD, PATCH, DELETE"),
+        (Method::PUT, "/api/users", "POST"),
+        (Method::POST, "/api/users/x", "GET, HEAD, PUT, PATCH, DELETE"),
         (Method::POST, "/api/health", "GET, HEAD"),
         (Method::DELETE, "/api/live", "GET, HEAD"),
     ] {

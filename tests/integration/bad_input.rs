@@ -6,6 +6,7 @@ use crate::support::{Answer, Azurite, Client, Redis, fresh_table, settings, star
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use regex::Regex;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -44,9 +45,17 @@ async fn an_invalid_body_gets_an_error_that_says_what_is_wrong() {
         ("{\"name\":\"  \"}", "name must be 1 to 256 characters"),
         ("{\"name\":\"a\\u0000b\"}", "control characters"),
         ("{\"name\":\"a\\nb\"}", "control characters"),
+        ("{\"name\":\"a\\u202eb\"}", "the direction of text"),
+        ("{\"name\":\"\\u2067Ann\\u2069\"}", "the direction of text"),
+        ("{\"name\":\"\\u200b\"}", "at least one visible character"),
+        ("{\"name\":\"\\u3164 \\u2800\"}", "at least one visible character"),
         ("{\"name\":\"\\ud800\"}", "line 1 column"),
     ] {
-        for answer in [client.post("/api/users", body).await, client.patch(&path, body).await] {
+        for answer in [
+            client.post("/api/users", body).await,
+            client.patch(&path, body).await,
+            client.put(&path, body).await,
+        ] {
             assert_error(&answer, 400, "Bad request", detail);
         }
     }
@@ -58,11 +67,26 @@ async fn an_invalid_body_gets_an_error_that_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_rename_needs_a_name() {
+async fn a_rename_and_a_put_need_a_name() {
     let client = embedded().await;
     let path = client.create("Ann").await;
     for body in ["", "{}"] {
         assert_error(&client.patch(&path, body).await, 400, "Bad request", "name is missing");
+        assert_error(&client.put(&path, body).await, 400, "Bad request", "name is missing");
+    }
+}
+
+#[tokio::test]
+async fn a_put_needs_an_id_that_is_a_ulid() {
+    let client = embedded().await;
+    for id in ["x", "81KB584F3Y9AF31621Q7N62Q67", "01KB584F3Y9AF31621Q7N62Q6", "a%20b%27"] {
+        let answer = client.put(&format!("/api/users/{id}"), r#"{"name":"Ann"}"#).await;
+        assert_error(&answer, 400, "Bad request", "the id must be a ULID");
+    }
+    for id in ["00000000000000000000000000", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"] {
+        let path = format!("/api/users/{id}");
+        assert_eq!(client.put(&path, r#"{"name":"Ann"}"#).await.status, 201, "{id}");
+        assert_eq!(client.get(&path).await.name(), "Ann");
     }
 }
 
@@ -73,7 +97,9 @@ async fn a_body_of_another_type_is_refused() {
     for content_type in
         ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", "é"]
     {
-        for (method, path) in [(Method::POST, "/api/users"), (Method::PATCH, &*path)] {
+        for (method, path) in
+            [(Method::POST, "/api/users"), (Method::PATCH, &*path), (Method::PUT, &*path)]
+        {
             let request =
                 client.request(method, path).header("content-type", content_type.as_bytes());
             let answer = client.send(request.body(r#"{"name":"Bea"}"#)).await;
@@ -96,6 +122,8 @@ async fn a_body_over_16_kib_is_refused_whether_or_not_its_length_was_announced()
     for size in [16 * 1024 + 1, 300_000] {
         let body = format!("{largest}{}", " ".repeat(size - largest.len()));
         let announced = client.patch(&path, body.clone()).await;
+        assert_error(&announced, 413, "Payload too large", "16384 bytes");
+        let announced = client.put(&path, body.clone()).await;
         assert_error(&announced, 413, "Payload too large", "16384 bytes");
         let stream = reqwest::Body::wrap_stream(chunks(body));
         let chunked = client.send(client.request(Method::POST, "/api/users").body(stream)).await;
@@ -134,6 +162,7 @@ fn no_id_causes_a_5xx() {
         "[0-9A-Za-z]{26}".prop_map(String::into_bytes),
         "[0-7][0-9A-HJKMNP-TV-Z]{25}".prop_map(String::into_bytes),
     ];
+    let ulid = Regex::new("^[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}$").unwrap();
     // The client removes dot segments from a path, even percent-encoded ones.
     let id = id.prop_filter("a dot segment", |id| id != b"." && id != b"..");
     check(&runtime, 500, &id, async |id: Vec<u8>| {
@@ -144,6 +173,10 @@ fn no_id_causes_a_5xx() {
             prop_assert_eq!(answer.status, 404);
             prop_assert_eq!(&answer.json()["user_id"], &json!(String::from_utf8_lossy(&id)));
         }
+        // Last, because it creates the user if the id is a ULID.
+        let put = client.put(&path, r#"{"name":"Ann"}"#).await;
+        let is_ulid = std::str::from_utf8(&id).is_ok_and(|id| ulid.is_match(id));
+        prop_assert_eq!(put.status, if is_ulid { 201 } else { 400 }, "{:?}", put);
         Ok(())
     });
 }
@@ -159,7 +192,9 @@ fn no_body_causes_a_5xx() {
         "[{}\\[\\]\":,a-z0-9 ]{1,60}".prop_map(String::into_bytes),
     ];
     check(&runtime, 500, &body, async |body: Vec<u8>| {
-        for (method, path) in [(Method::POST, "/api/users"), (Method::PATCH, &*path)] {
+        for (method, path) in
+            [(Method::POST, "/api/users"), (Method::PATCH, &*path), (Method::PUT, &*path)]
+        {
             let answer = client.send(client.request(method, path).body(body.clone())).await;
             prop_assert!([200, 201, 400].contains(&answer.status), "{answer:?}");
             let _: Value = answer.json();
@@ -175,7 +210,30 @@ fn any_name() -> impl Strategy<Value = String> {
         proptest::collection::vec(any::<char>(), 1..60)
             .prop_map(|chars| chars.into_iter().collect()),
         "[ '\"\\\\/<>&%+;=#?\u{fffe}\u{feff}\u{200b}\u{10ffff}a]{1,40}",
+        "[ \u{200b}\u{202a}-\u{202f}\u{2060}-\u{206a}\u{2800}\u{3164}\u{e0020}a]{1,4}",
     ]
+}
+
+/// Which names are valid, in the words of regular expressions, whose properties of characters have
+/// another source than the handler's.
+struct Rules {
+    forbidden: Regex,
+    visible: Regex,
+}
+
+impl Rules {
+    fn new() -> Self {
+        let forbidden = r"[\p{Cc}\x{202A}-\x{202E}\x{2066}-\x{2069}]";
+        let visible = r"[^\p{White_Space}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\x{2800}]";
+        Self { forbidden: Regex::new(forbidden).unwrap(), visible: Regex::new(visible).unwrap() }
+    }
+
+    fn allow(&self, name: &str) -> bool {
+        let name = name.trim();
+        (1..=256).contains(&name.chars().count())
+            && !self.forbidden.is_match(name)
+            && self.visible.is_match(name)
+    }
 }
 
 fn what_was_stored_is_what_is_read_back(
@@ -183,14 +241,12 @@ fn what_was_stored_is_what_is_read_back(
     client: &Client,
     cases: u32,
 ) {
-    check(runtime, cases, &(any_name(), any_name()), async |names: (String, String)| {
+    let rules = Rules::new();
+    let names = (any_name(), any_name(), any_name());
+    check(runtime, cases, &names, async |names: (String, String, String)| {
         let body = |name: &str| json!({ "name": name }).to_string();
-        let valid = |name: &str| {
-            let name = name.trim();
-            (1..=256).contains(&name.chars().count()) && !name.chars().any(char::is_control)
-        };
         let created = client.post("/api/users", body(&names.0)).await;
-        if !valid(&names.0) {
+        if !rules.allow(&names.0) {
             prop_assert_eq!(created.status, 400);
             return Ok(());
         }
@@ -199,10 +255,16 @@ fn what_was_stored_is_what_is_read_back(
         for _ in 0..2 {
             prop_assert_eq!(client.get(path).await.name(), names.0.trim());
         }
-        let renamed = client.patch(path, body(&names.1)).await;
-        let expected = if valid(&names.1) { (200, &names.1) } else { (400, &names.0) };
-        prop_assert_eq!(renamed.status, expected.0, "{:?}", renamed);
-        prop_assert_eq!(client.get(path).await.name(), expected.1.trim());
+        let mut stored = &names.0;
+        for (method, name) in [(Method::PATCH, &names.1), (Method::PUT, &names.2)] {
+            let changed = client.send(with_json(client.request(method, path), body(name))).await;
+            let mut status = 400;
+            if rules.allow(name) {
+                (status, stored) = (200, name);
+            }
+            prop_assert_eq!(changed.status, status, "{:?}", changed);
+            prop_assert_eq!(client.get(path).await.name(), stored.trim());
+        }
         Ok(())
     });
 }

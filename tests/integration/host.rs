@@ -88,6 +88,18 @@ async fn conversation(client: &Client) -> Vec<(String, Value)> {
             with_json(tagged(Method::PATCH, "if-match", &etag), r#"{"name":"C"}"#),
         ),
         ("delete against an old tag", tagged(Method::DELETE, "if-match", &etag)),
+        (
+            "put against an old tag",
+            with_json(tagged(Method::PUT, "if-match", &etag), r#"{"name":"C"}"#),
+        ),
+        (
+            "put of a new user only",
+            with_json(tagged(Method::PUT, "if-none-match", "*"), r#"{"name":"C"}"#),
+        ),
+        ("put over what is there", body(Method::PUT, &path, r#"{"name":"Cleo"}"#.into())),
+        ("read what was put", plain(Method::GET, &path)),
+        ("put without a name", body(Method::PUT, &path, "{}".into())),
+        ("put with a strange id", body(Method::PUT, "/api/users/x", r#"{"name":"C"}"#.into())),
         ("rename without a name", body(Method::PATCH, &path, "{}".into())),
         ("bad JSON", body(Method::POST, "/api/users", "{".into())),
         ("bad name", body(Method::POST, "/api/users", r#"{"name":""}"#.into())),
@@ -107,6 +119,8 @@ async fn conversation(client: &Client) -> Vec<(String, Value)> {
         ("delete nobody", plain(Method::DELETE, nobody)),
         ("delete", plain(Method::DELETE, &path)),
         ("read what is gone", plain(Method::GET, &path)),
+        ("put what is gone", body(Method::PUT, &encoded, r#"{"name":"Dora"}"#.into())),
+        ("read what is there again", plain(Method::GET, &path)),
         ("live", plain(Method::GET, "/api/live")),
         ("head of live", plain(Method::HEAD, "/api/live")),
         ("head of health", plain(Method::HEAD, "/api/health")),
@@ -127,8 +141,8 @@ async fn a_conversation_is_the_same_as_without_a_host(mode: Mode) {
     let statuses: Vec<_> =
         expected.iter().map(|(_, seen)| seen["status"].as_u64().unwrap()).collect();
     let known = [
-        201, 200, 200, 200, 200, 304, 200, 412, 412, 400, 400, 400, 415, 415, 413, 404, 404, 404,
-        204, 404, 200, 200, 200,
+        201, 200, 200, 200, 200, 304, 200, 412, 412, 412, 412, 200, 200, 400, 400, 400, 400, 400,
+        415, 415, 413, 404, 404, 404, 204, 404, 201, 200, 200, 200, 200,
     ];
     assert_eq!(statuses, known);
 
@@ -239,7 +253,8 @@ async fn the_host_answers_requests_that_are_for_no_function(mode: Mode) {
     let host = Host::start(mode, &embedded()).await;
     for (method, path) in [
         (Method::GET, "/api/users"),
-        (Method::PUT, "/api/users/x"),
+        (Method::PUT, "/api/users"),
+        (Method::POST, "/api/users/x"),
         (Method::GET, "/api/nothing"),
         (Method::GET, "/users/x"),
         (Method::POST, "/users-get"),
@@ -295,6 +310,42 @@ async fn a_call_is_repeated_if_the_handler_dies_during_it() {
         assert_eq!(in_progress.await.unwrap().status, status, "{body}");
         assert_eq!(proxy.count(creates), sent, "{body}");
     }
+}
+
+/// The host does not send a call with a body again, so the client repeats it: there is one user, and it is
+/// the one that was sent.
+#[tokio::test]
+async fn a_put_is_repeated_by_the_client_if_the_handler_dies_during_it() {
+    let azurite = Azurite::shared();
+    let proxy = Proxy::in_front_of(azurite.port).await;
+    let host = Host::start(
+        Mode::Proxy,
+        &[
+            ("REDIS_URL", String::new()),
+            ("USERS_TABLE_CONNECTION", connection_string(proxy.port)),
+            ("USERS_TABLE_NAME", fresh_table()),
+        ],
+    )
+    .await;
+    let (path, body) = ("/api/users/01KB584F3Y9AF31621Q7N62Q67", r#"{"name":"Ann"}"#);
+    let inserts = |call: &Call| call.method == Method::POST && !call.path.ends_with("/Tables");
+    host.client.create("Bea").await; // the table is there from now on
+    proxy.forget();
+    proxy.decide_once(inserts, Fate::LoseReply);
+    let client = host.client.clone();
+    let in_progress = tokio::spawn(async move { client.put(path, body).await });
+    eventually(Duration::from_secs(10), "the row is there", || async {
+        host.client.get(path).await.status == 200
+    })
+    .await;
+    host.signal("KILL").await;
+    let answer = in_progress.await.unwrap();
+    assert_eq!((answer.status, &*answer.text), (500, ""));
+    assert_eq!(proxy.count(inserts), 1);
+
+    let repeated = host.client.put(path, body).await;
+    assert_eq!((repeated.status, &repeated.json()["Name"]), (200, &json!("Ann")));
+    assert_eq!(host.client.get(path).await.name(), "Ann");
 }
 
 /// In the order in which a container is told to stop: the handler first.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_aside_handler::store::{
-    Concurrency, Condition, ETag, LoadError, MemoryStore, Store, TableStore, WriteError,
+    Concurrency, Condition, ETag, LoadError, MemoryStore, Put, PutCondition, Store, TableStore,
+    WriteError,
 };
 use cache_aside_handler::users::{Name, User, UserId};
 
@@ -37,6 +38,11 @@ store_contract! {
     a_deleted_user_is_not_found
     a_delete_of_a_user_that_does_not_exist_is_not_found
     a_condition_names_the_versions_that_may_be_changed
+    a_put_creates_a_user_or_replaces_it_and_says_which
+    a_put_of_an_absent_user_never_replaces
+    a_put_of_a_present_user_never_creates
+    a_put_holds_to_the_versions_that_may_be_replaced
+    of_concurrent_puts_of_a_new_id_one_creates_it
     a_deleted_user_can_be_inserted_again
     users_do_not_affect_each_other
     the_probe_succeeds
@@ -133,6 +139,102 @@ async fn a_condition_names_the_versions_that_may_be_changed(store: impl Store) {
     store.delete(ann.id, &Condition::OneOf(vec![current])).await.unwrap();
 }
 
+async fn a_put_creates_a_user_or_replaces_it_and_says_which(store: impl Store) {
+    let ann = user("Ann");
+    let mut versions = Vec::new();
+    for (user, creates) in [
+        (ann.clone(), true),
+        (renamed(&ann, "Bea"), false),
+        (ann.clone(), false),
+        (ann.clone(), false), // the same again is a new version, too
+    ] {
+        let put = store.put(&user, &PutCondition::Always).await.unwrap();
+        let (created, etag) = match put {
+            Put::Created(etag) => (true, etag),
+            Put::Replaced(etag) => (false, etag),
+        };
+        assert_eq!(created, creates);
+        assert!(!versions.contains(&etag), "a version is never used twice");
+        versions.push(etag.clone());
+        let loaded = store.load(ann.id).await.unwrap().unwrap();
+        assert_eq!((loaded.value, loaded.etag), (user, etag));
+    }
+    store.delete(ann.id, &Condition::Exists).await.unwrap();
+    let put = store.put(&ann, &PutCondition::Always).await;
+    assert!(matches!(put, Ok(Put::Created(_))), "{put:?}");
+}
+
+async fn a_put_of_an_absent_user_never_replaces(store: impl Store) {
+    let ann = user("Ann");
+    let put = store.put(&ann, &PutCondition::Absent).await;
+    let Ok(Put::Created(etag)) = put else { panic!("{put:?}") };
+    for again in [ann.clone(), renamed(&ann, "Bea")] {
+        let put = store.put(&again, &PutCondition::Absent).await;
+        assert_eq!(put, Err(WriteError::PreconditionFailed));
+    }
+    let loaded = store.load(ann.id).await.unwrap().unwrap();
+    assert_eq!((loaded.value, loaded.etag), (ann, etag));
+}
+
+async fn a_put_of_a_present_user_never_creates(store: impl Store) {
+    let ann = user("Ann");
+    let weak = ETag::new("W/\"1\"");
+    let lists = [vec![], vec![weak.clone()], vec![weak, ETag::new("\"other\"")]];
+    for condition in lists.map(Condition::OneOf).into_iter().chain([Condition::Exists]) {
+        let put = store.put(&ann, &PutCondition::Present(condition.clone())).await;
+        assert_eq!(put, Err(WriteError::PreconditionFailed), "{condition:?}");
+    }
+    assert_eq!(store.load(ann.id).await, Ok(None));
+}
+
+async fn a_put_holds_to_the_versions_that_may_be_replaced(store: impl Store) {
+    let ann = user("Ann");
+    let old = store.insert(&ann).await.unwrap();
+    let mut current = old.clone();
+    type Allow = fn(ETag) -> Condition;
+    let allow: [(&str, Allow); 3] = [
+        ("Bea", |_| Condition::Exists),
+        ("Cleo", |current| Condition::OneOf(vec![current])),
+        ("Dora", |current| Condition::OneOf(vec![ETag::new("\"other\""), current])),
+    ];
+    for (name, allow) in allow {
+        let condition = allow(current);
+        let put = store.put(&renamed(&ann, name), &PutCondition::Present(condition)).await;
+        let Ok(Put::Replaced(etag)) = put else { panic!("{name}: {put:?}") };
+        let loaded = store.load(ann.id).await.unwrap().unwrap();
+        assert_eq!((loaded.value, &loaded.etag), (renamed(&ann, name), &etag));
+        current = etag;
+    }
+    let other = ETag::new("\"other\"");
+    for etags in [vec![], vec![old.clone()], vec![other.clone()], vec![old, other]] {
+        let condition = PutCondition::Present(Condition::OneOf(etags));
+        let put = store.put(&ann, &condition).await;
+        assert_eq!(put, Err(WriteError::PreconditionFailed), "{condition:?}");
+    }
+    assert_eq!(store.load(ann.id).await.unwrap().unwrap().etag, current);
+}
+
+async fn of_concurrent_puts_of_a_new_id_one_creates_it(store: impl Store) {
+    for condition in [PutCondition::Always, PutCondition::Absent] {
+        let ann = user("Ann");
+        let users: Vec<User> = (0..8).map(|nth| renamed(&ann, &format!("Ann {nth}"))).collect();
+        let puts = users.iter().map(|user| store.put(user, &condition));
+        let puts = futures_util::future::join_all(puts).await;
+        let mut created = 0;
+        for put in puts {
+            match (put, &condition) {
+                (Ok(Put::Created(_)), _) => created += 1,
+                (Ok(Put::Replaced(_)), PutCondition::Always) => {}
+                (Err(WriteError::PreconditionFailed), PutCondition::Absent) => {}
+                (put, _) => panic!("{condition:?}: {put:?}"),
+            }
+        }
+        assert_eq!(created, 1, "{condition:?}");
+        let loaded = store.load(ann.id).await.unwrap().unwrap();
+        assert!(users.contains(&loaded.value));
+    }
+}
+
 async fn a_deleted_user_can_be_inserted_again(store: impl Store) {
     let ann = user("Ann");
     let first = store.insert(&ann).await.unwrap();
@@ -164,4 +266,6 @@ async fn a_table_that_cannot_be_reached_is_unavailable_and_refuses_writes() {
     assert!(matches!(store.insert(&ann).await, Err(WriteError::NotApplied(_))));
     let update = store.update(&ann, &Condition::Exists).await;
     assert!(matches!(update, Err(WriteError::NotApplied(_))), "{update:?}");
+    let put = store.put(&ann, &PutCondition::Always).await;
+    assert!(matches!(put, Err(WriteError::NotApplied(_))), "{put:?}");
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::connection_string;
+use crate::support::handler::Handler;
 use crate::support::proxy::{Call, Fate, Proxy};
 use crate::support::{Answer, Azurite, Client, Redis, eventually, fresh_table, settings, start};
 use azure_data_tables::clients::{TableClient, TableServiceClientBuilder};
 use azure_storage::{CloudLocation, StorageCredentials};
 use reqwest::Method;
 use serde_json::{Value, json};
+use ulid::Ulid;
 
 /// A handler with a table of its own, and another program's client for that table.
 struct Setup {
@@ -112,6 +114,9 @@ async fn a_row_of_another_program_is_served_and_keeps_its_other_columns() {
     assert_eq!(setup.client.patch(&path, r#"{"name":"Ann"}"#).await.status, 200);
     let row = json!({"PartitionKey": "user", "RowKey": id, "Name": "Ann", "Age": 7});
     assert_eq!(setup.rows().await.unwrap(), [row]);
+    assert_eq!(setup.client.put(&path, r#"{"name":"Bea"}"#).await.status, 200);
+    let row = json!({"PartitionKey": "user", "RowKey": id, "Name": "Bea", "Age": 7});
+    assert_eq!(setup.rows().await.unwrap(), [row]);
 }
 
 #[tokio::test]
@@ -151,6 +156,10 @@ async fn a_missing_table_is_created_and_does_not_count_as_a_missing_user() {
     let created = setup.client.post("/api/users", "").await;
     assert_eq!(created.status, 201);
     assert_eq!(setup.client.get(created.header("location")).await.status, 200);
+
+    setup.table.delete().await.unwrap();
+    let new = format!("/api/users/{}", Ulid::generate());
+    assert_eq!(setup.client.put(&new, r#"{"name":"Ann"}"#).await.status, 201);
 
     setup.table.delete().await.unwrap();
     assert_eq!(setup.client.get(&path).await.status, 404);
@@ -229,6 +238,152 @@ async fn a_write_whose_outcome_is_unknown_is_sent_once_and_reported_as_unknown()
     setup.proxy.decide_once(writes(Method::DELETE), Fate::LoseReply);
     assert_unavailable(&setup.client.delete(&path).await, "may have been applied");
     assert_eq!(setup.client.get(&path).await.status, 404);
+}
+
+/// Sends a PUT with this condition, if there is one.
+async fn put(client: &Client, path: &str, condition: Option<(&str, &str)>) -> Answer {
+    let mut request = client.request(Method::PUT, path).body(r#"{"name":"Bea"}"#);
+    if let Some((header, tags)) = condition {
+        request = request.header(header, tags);
+    }
+    client.send(request).await
+}
+
+/// Each request of a PUT, the insert and the merge, is sent once. The client repeats the PUT, and the
+/// user is what it was to be.
+#[tokio::test]
+async fn a_put_whose_outcome_is_unknown_is_repeated_by_the_client_and_not_by_the_handler() {
+    let setup = Setup::start(&[("TABLE_TIMEOUT", "300ms".into())]).await;
+    for (fate, applied) in [
+        (Fate::LoseReply, true),
+        (Fate::Swallow, false),
+        (Fate::Answer(503, "busy"), false),
+        (Fate::Answer(500, ""), false),
+        (Fate::Answer(429, ""), false),
+        (Fate::Answer(408, ""), false),
+    ] {
+        let path = format!("/api/users/{}", Ulid::generate());
+        setup.client.get(&path).await; // remembered as not found
+        setup.proxy.forget();
+        setup.proxy.decide_once(writes(Method::POST), fate.clone());
+        assert_unavailable(
+            &put(&setup.client, &path, None).await,
+            "the same request can be sent again",
+        );
+        let sent = (setup.proxy.count(writes(Method::POST)), setup.proxy.count(writes(merge())));
+        assert_eq!(sent, (1, 0), "{fate:?}");
+        // Its fence is still there: nothing is cached while the write may still be applied.
+        let read = setup.client.get(&path).await;
+        assert_eq!(read.status, if applied { 200 } else { 404 }, "{fate:?}");
+        assert_eq!(read.header("cache-status"), "cache-aside; fwd=bypass; detail=fence");
+        let repeated = put(&setup.client, &path, None).await;
+        assert_eq!(repeated.status, if applied { 200 } else { 201 }, "{fate:?}");
+
+        setup.client.patch(&path, r#"{"name":"Ann"}"#).await;
+        setup.proxy.forget();
+        setup.proxy.decide_once(writes(merge()), fate.clone());
+        assert_unavailable(
+            &put(&setup.client, &path, None).await,
+            "the same request can be sent again",
+        );
+        let sent = (setup.proxy.count(writes(Method::POST)), setup.proxy.count(writes(merge())));
+        assert_eq!(sent, (1, 1), "{fate:?}");
+        let name = if applied { "Bea" } else { "Ann" };
+        assert_eq!(setup.client.get(&path).await.name(), name, "{fate:?}");
+        assert_eq!(put(&setup.client, &path, None).await.status, 200);
+        assert_eq!(setup.client.get(&path).await.name(), "Bea");
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_outcome_is_unknown_is_answered_with_what_to_do() {
+    let setup = Setup::start(&[("TABLE_TIMEOUT", "300ms".into())]).await;
+    let path = setup.client.create("Ann").await;
+    let etag = setup.client.get(&path).await.header("etag").to_owned();
+    let new = format!("/api/users/{}", Ulid::generate());
+    setup.proxy.decide(|call| match call.is_read() {
+        true => Fate::Pass,
+        false => Fate::Answer(500, ""),
+    });
+    for (path, condition, next_step) in [
+        (&new, None, "the same request can be sent again"),
+        (&path, Some(("if-match", "*")), "the same request can be sent again"),
+        (&path, Some(("if-match", &*etag)), "read before trying again"),
+        (&new, Some(("if-none-match", "*")), "read before trying again"),
+    ] {
+        assert_unavailable(&put(&setup.client, path, condition).await, next_step);
+    }
+    let renamed = setup.client.patch(&path, r#"{"name":"Bea"}"#).await;
+    assert_unavailable(&renamed, "the same request can be sent again");
+    assert_unavailable(&setup.client.delete(&path).await, "the same request can be sent again");
+    let delete = setup.client.request(Method::DELETE, &path).header("if-match", &etag);
+    assert_unavailable(&setup.client.send(delete).await, "read before trying again");
+    let created = setup.client.post("/api/users", r#"{"name":"Bea"}"#).await;
+    assert_unavailable(&created, "may create a second user; a PUT with an id of your own");
+}
+
+/// Between the insert and the merge of a PUT, another client may delete the user, and create it again.
+#[tokio::test]
+async fn a_put_goes_on_when_the_user_was_deleted_meanwhile_and_does_not_go_on_for_ever() {
+    let exists = Fate::Answer(409, r#"{"code":"EntityAlreadyExists"}"#);
+    let setup = Setup::start(&[]).await;
+    let path = format!("/api/users/{}", Ulid::generate());
+    setup.proxy.decide_once(writes(Method::POST), exists.clone());
+    assert_eq!(put(&setup.client, &path, None).await.status, 201);
+    let sent = (setup.proxy.count(writes(Method::POST)), setup.proxy.count(writes(merge())));
+    assert_eq!(sent, (2, 1));
+    assert_eq!(setup.client.get(&path).await.name(), "Bea");
+
+    let path = format!("/api/users/{}", Ulid::generate());
+    setup.proxy.forget();
+    let is_insert = writes(Method::POST);
+    setup.proxy.decide(move |call| if is_insert(call) { exists.clone() } else { Fate::Pass });
+    assert_unavailable(&put(&setup.client, &path, None).await, "nothing was changed");
+    let sent = (setup.proxy.count(writes(Method::POST)), setup.proxy.count(writes(merge())));
+    assert_eq!(sent, (3, 3));
+}
+
+/// Two processes share Redis and the table.
+#[tokio::test]
+async fn a_put_in_one_process_is_seen_at_once_in_another_that_remembers_not_found() {
+    let (redis, azurite) = (Redis::start(), Azurite::shared());
+    let settings = [
+        ("REDIS_URL", redis.url()),
+        ("REDIS_TIMEOUT", "1s".to_owned()),
+        ("USERS_TABLE_CONNECTION", azurite.connection_string()),
+        ("USERS_TABLE_NAME", fresh_table()),
+        ("CACHE_TTL", "60s".to_owned()),
+        ("CACHE_NEGATIVE_TTL", "60s".to_owned()),
+    ];
+    let (one, other) = tokio::join!(Handler::start(&settings), Handler::start(&settings));
+    for _ in 0..5 {
+        let path = format!("/api/users/{}", Ulid::generate());
+        for client in [&one.client, &one.client, &other.client] {
+            assert_eq!(client.get(&path).await.status, 404);
+        }
+        let remembered = other.client.get(&path).await;
+        assert!(remembered.header("cache-status").contains("; hit;"), "{remembered:?}");
+        assert_eq!(one.client.put(&path, r#"{"name":"Ann"}"#).await.status, 201);
+        for client in [&other.client, &one.client] {
+            let read = client.get(&path).await;
+            assert_eq!((read.status, &*read.name()), (200, "Ann"), "{read:?}");
+        }
+        // Of two at the same time, one creates the user, and both processes see the later one.
+        let path = format!("/api/users/{}", Ulid::generate());
+        assert_eq!(other.client.get(&path).await.status, 404);
+        let (ann, bea) = tokio::join!(
+            one.client.put(&path, r#"{"name":"Ann"}"#),
+            other.client.put(&path, r#"{"name":"Bea"}"#)
+        );
+        let later = match (ann.status, bea.status) {
+            (201, 200) => bea,
+            (200, 201) => ann,
+            statuses => panic!("{statuses:?}"),
+        };
+        for client in [&one.client, &other.client] {
+            assert_eq!(client.get(&path).await.json()["data"], later.json());
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! Azure Table Storage, or Azurite, as the store.
 //!
 //! The client library's own retries are off, because it would repeat any write. Here a load and an
-//! insert are tried again, each attempt with an equal share of the call's timeout. An update and a
-//! delete are sent once: a first attempt that is delayed and is applied after its repetition was
-//! answered would undo a later write, and no cache can repair that. Nothing is repeated while the
-//! table is slow.
+//! insert are tried again, each attempt with an equal share of the call's timeout. An update, a put and
+//! a delete are not sent again once an outcome is unknown: a first attempt that is delayed and is applied
+//! after its repetition was answered would undo a later write, and no cache can repair that.
+//! Nothing is repeated while the table is slow.
 
 mod access;
 mod availability;
@@ -27,7 +27,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::users::{User, UserId};
 
-use super::{Condition, ETag, LoadError, Store, StoreKind, Versioned, WriteError};
+use super::{
+    Condition, ETag, LoadError, Put, PutCondition, Store, StoreKind, Versioned, WriteError,
+};
 
 pub use self::access::TableAccess;
 use self::availability::Availability;
@@ -38,6 +40,10 @@ use self::throttle::Throttle;
 
 /// How many attempts a call has that may be repeated. Each gets an equal part of the call's time.
 const ATTEMPTS: u32 = 3;
+
+/// How often a put tries both to insert and to merge. Each further round means that the user was created
+/// and deleted by others in between.
+const PUT_ROUNDS: u32 = 3;
 
 /// The pauses between attempts, jittered. They count towards the call's time.
 const RETRY_PAUSES: ExponentialBuilder = ExponentialBuilder::new()
@@ -241,6 +247,39 @@ impl TableStore {
         Ok(row.map(|row| row.map(User::from)))
     }
 
+    /// Adds a row, once.
+    async fn insert_row(&self, row: &Row) -> Result<ETag, Fault> {
+        let insert = || async { self.table().await?.insert::<_, IgnoredAny>(row)?.await };
+        Ok(ETag::new(self.send(insert).await?.etag.to_string()))
+    }
+
+    /// Changes a row, once. A merge, not a replacement: columns that other programs have added stay.
+    async fn merge_row(
+        &self,
+        id: UserId,
+        row: &Row,
+        if_match: IfMatchCondition,
+    ) -> Result<ETag, Fault> {
+        let merge = || async { self.user_entity(id).await?.merge(row, if_match.clone())?.await };
+        Ok(ETag::new(self.send(merge).await?.etag.to_string()))
+    }
+
+    /// Adds a row or changes it. The service has an operation for that, but it does not tell which of
+    /// them it did. Each request here is sent only after a definite refusal of the one before.
+    async fn insert_or_merge_row(&self, id: UserId, row: &Row) -> Result<Put, Fault> {
+        for _ in 0..PUT_ROUNDS {
+            match self.insert_row(row).await {
+                Err(Fault::Exists) => {}
+                outcome => return outcome.map(Put::Created),
+            }
+            match self.merge_row(id, row, IfMatchCondition::Any).await {
+                Err(Fault::NotFound) => {} // deleted meanwhile
+                outcome => return outcome.map(Put::Replaced),
+            }
+        }
+        Err(Fault::Refused("others keep creating and deleting the user".to_owned()))
+    }
+
     /// The one tag to send as `If-Match`, for a condition that may list several.
     async fn if_match(&self, id: UserId, condition: &Condition) -> Result<IfMatchCondition, Fault> {
         let etag = match condition {
@@ -276,10 +315,7 @@ impl Store for TableStore {
     async fn insert(&self, user: &User) -> Result<ETag, WriteError> {
         let row = Row::from(user);
         let insert = || async {
-            let insert = self.send(|| async {
-                self.table().await?.insert::<_, IgnoredAny>(&row)?.await.map(|done| done.etag)
-            });
-            match insert.await {
+            match self.insert_row(&row).await {
                 // If the stored user is the one that was sent, an earlier attempt was applied.
                 Err(Fault::Exists) => match self.read_user(user.id).await {
                     Ok(Some(stored)) if stored.value == *user => Ok(stored.etag),
@@ -289,7 +325,7 @@ impl Store for TableStore {
                         "the user exists already, and cannot be read back".to_owned(),
                     )),
                 },
-                outcome => outcome.map(|etag| ETag::new(etag.to_string())),
+                outcome => outcome,
             }
         };
         Ok(self.call(|deadline| self.attempts(deadline, insert)).await?)
@@ -299,13 +335,27 @@ impl Store for TableStore {
         let row = Row::from(user);
         let update = async {
             let if_match = self.if_match(user.id, condition).await?;
-            // A merge, not a replacement: columns that other programs have added stay.
-            let merge =
-                || async { self.user_entity(user.id).await?.merge(&row, if_match.clone())?.await };
-            self.send(merge).await
+            self.merge_row(user.id, &row, if_match).await
         };
-        let updated = self.call(|deadline| self.attempt(deadline, update)).await?;
-        Ok(ETag::new(updated.etag.to_string()))
+        Ok(self.call(|deadline| self.attempt(deadline, update)).await?)
+    }
+
+    async fn put(&self, user: &User, condition: &PutCondition) -> Result<Put, WriteError> {
+        let row = Row::from(user);
+        let put = async {
+            match condition {
+                PutCondition::Always => self.insert_or_merge_row(user.id, &row).await,
+                PutCondition::Absent => self.insert_row(&row).await.map(Put::Created),
+                PutCondition::Present(condition) => {
+                    let if_match = self.if_match(user.id, condition).await?;
+                    self.merge_row(user.id, &row, if_match).await.map(Put::Replaced)
+                }
+            }
+        };
+        match self.call(|deadline| self.attempt(deadline, put)).await {
+            Err(Fault::Exists | Fault::NotFound) => Err(WriteError::PreconditionFailed),
+            outcome => Ok(outcome?),
+        }
     }
 
     async fn delete(&self, id: UserId, condition: &Condition) -> Result<(), WriteError> {

@@ -70,6 +70,10 @@ impl Client {
         self.send(json(self.request(Method::POST, path), body)).await
     }
 
+    pub async fn put(&self, path: &str, body: impl Into<String>) -> Answer {
+        self.send(json(self.request(Method::PUT, path), body)).await
+    }
+
     pub async fn patch(&self, path: &str, body: impl Into<String>) -> Answer {
         self.send(json(self.request(Method::PATCH, path), body)).await
     }
