@@ -133,7 +133,10 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
                 }
             };
             match loads.join_or_lead(call.key) {
-                Role::Leader(leader) => return self.lead(call, leader, cache, attempt, load).await,
+                Role::Leader(leader) => {
+                    // Boxed, so that a hit does not have to reserve space for a load.
+                    return Box::pin(self.lead(call, leader, cache, attempt, load)).await;
+                }
                 Role::Joiner(joiner) => match call.join(joiner).await {
                     Some(result) => return result.map(Answer::shared),
                     None => attempt = Attempt::Again, // it joined too late to share the result

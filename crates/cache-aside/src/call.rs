@@ -2,6 +2,7 @@
 //! [`CacheAside::write`](crate::CacheAside::write): every wait for the cache or for the store goes
 //! through here, which is where it is measured and where a failed step is logged.
 
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,7 +28,8 @@ impl<'a, K: Key, C> Call<'a, K, C> {
     where
         C: Cache<K, V>,
     {
-        self.step("get", self.cache.get(self.key)).await
+        let step = pin!(self.cache.get(self.key));
+        self.step("get", step).await
     }
 
     pub(crate) async fn lease<V>(
@@ -38,7 +40,8 @@ impl<'a, K: Key, C> Call<'a, K, C> {
     where
         C: Cache<K, V>,
     {
-        self.step("lease", self.cache.lease(self.key, token, ttl)).await
+        let step = pin!(self.cache.lease(self.key, token, ttl));
+        self.step("lease", step).await
     }
 
     pub(crate) async fn fill<V>(
@@ -50,28 +53,32 @@ impl<'a, K: Key, C> Call<'a, K, C> {
     where
         C: Cache<K, V>,
     {
-        self.step("fill", self.cache.fill(self.key, token, entry, ttl)).await
+        let step = pin!(self.cache.fill(self.key, token, entry, ttl));
+        self.step("fill", step).await
     }
 
     pub(crate) async fn forfeit<V>(&mut self, token: Token) -> Result<(), CacheError>
     where
         C: Cache<K, V>,
     {
-        self.step("forfeit", self.cache.forfeit(self.key, token)).await
+        let step = pin!(self.cache.forfeit(self.key, token));
+        self.step("forfeit", step).await
     }
 
     pub(crate) async fn fence<V>(&mut self, token: Token, ttl: Duration) -> Result<(), CacheError>
     where
         C: Cache<K, V>,
     {
-        self.step("fence", self.cache.fence(self.key, token, ttl)).await
+        let step = pin!(self.cache.fence(self.key, token, ttl));
+        self.step("fence", step).await
     }
 
     pub(crate) async fn release<V>(&mut self, token: Token) -> Result<(), CacheError>
     where
         C: Cache<K, V>,
     {
-        self.step("release", self.cache.release(self.key, token)).await
+        let step = pin!(self.cache.release(self.key, token));
+        self.step("release", step).await
     }
 
     /// Waits before requesting a lease again that another reader holds.
@@ -89,10 +96,12 @@ impl<'a, K: Key, C> Call<'a, K, C> {
         measured(&mut self.timing.store, request).await
     }
 
+    /// The step is pinned by its caller: as an argument by value it would be stored twice, here and in
+    /// the future of this function.
     async fn step<T>(
         &mut self,
         name: &str,
-        step: impl Future<Output = Result<T, CacheError>>,
+        step: Pin<&mut impl Future<Output = Result<T, CacheError>>>,
     ) -> Result<T, CacheError> {
         let result = measured(&mut self.timing.cache, step).await;
         if let Err(error) = &result {

@@ -64,7 +64,8 @@ async fn answer<H: Handler>(handler: H, request: Request) -> Response {
     let found = find(handler.endpoints(), &request.method, &request.path);
     if found.is_err() {
         if let Some(function) = invoked(handler.endpoints(), &request) {
-            return payload::answer(handler, function, request).await;
+            // Boxed, so that calls in the other modes do not have to reserve space for it.
+            return Box::pin(payload::answer(handler, function, request)).await;
         }
         if request.method == Method::GET && request.path == "/" {
             return handler.ready();

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
@@ -83,23 +84,23 @@ pub async fn serve<T>(
         let stream = TokioIo::new(WatchedStream::new(stream, activity.clone(), &limits));
         let service = service.clone();
         let service = service_fn(move |request| {
-            let (in_progress, response) = (activity.begin_request(), service.call(request));
-            async move {
-                let response = response.await;
-                drop(in_progress);
-                response
-            }
+            let in_progress = activity.begin_request();
+            // Boxed, because hyper reserves space for this future as long as the connection is open.
+            let response = Box::pin(service.call(request));
+            response.inspect(move |_| drop(in_progress))
         });
         let mut server = http1::Builder::new();
-        let connection = server.max_buf_size(MAX_HEAD_LENGTH).serve_connection(stream, service);
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
+        // A call is completed although its client has disconnected, so there is no need to notice that
+        // while it is in progress. To notice it, hyper would read into a second buffer.
+        server.max_buf_size(MAX_HEAD_LENGTH).half_close(true);
+        let connection = graceful.watch(server.serve_connection(stream, service));
+        tokio::spawn(connection.map(|result| {
             // An error is about a client that has gone away, was too slow, or does not speak HTTP.
-            if let Err(error) = connection.await {
+            if let Err(error) = result {
                 log::debug!("a connection failed: {error}");
             }
             drop(permit);
-        });
+        }));
     }
 }
 

@@ -181,7 +181,8 @@ impl TableStore {
     {
         let deadline = self.deadline();
         let _permit = self.throttle.admit().await?;
-        let outcome = call(deadline).await;
+        // Boxed, so that a call does not occupy all of its memory while it waits for its turn.
+        let outcome = Box::pin(call(deadline)).await;
         self.availability.note(outcome.as_ref().err());
         outcome
     }
