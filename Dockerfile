@@ -2,6 +2,11 @@
 
 # This image builds for musl by default. A static binary starts on every host image, whatever its glibc.
 FROM rust:1.95-alpine AS build
+# The allocator's build needs it.
+RUN apk add --no-cache make=~4.4
+# Without threads of its own, which do not work with musl, the allocator returns memory to the operating
+# system only while memory is used. With one arena, it does not matter which thread uses it.
+ENV JEMALLOC_SYS_WITH_MALLOC_CONF=narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY crates/cache-aside/Cargo.toml crates/cache-aside/
