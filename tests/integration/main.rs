@@ -15,6 +15,7 @@ mod make_up;
 mod outages;
 mod previous_version;
 mod process;
+mod redis_kinds;
 mod settings;
 mod store_contract;
 mod table;

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use test_servers::{Redis, eventually};
+use test_servers::{Redis, RedisCluster, eventually};
 
 use super::{RedisCache, RedisOptions};
 use crate::cache::{Cache, Fill};
@@ -34,7 +34,7 @@ async fn on_a_cluster() -> (RedisCache, Arc<Redis>) {
     let mut shared = CLUSTER.lock().await;
     let server = match shared.upgrade() {
         Some(server) => server,
-        None => Arc::new(cluster().await),
+        None => Arc::new(RedisCluster::of_one().await),
     };
     *shared = Arc::downgrade(&server);
     let cache = connect(&format!("{0},{0}", server.url()), &Token::new().to_string());
@@ -43,16 +43,6 @@ async fn on_a_cluster() -> (RedisCache, Arc<Redis>) {
     })
     .await;
     (cache, server)
-}
-
-async fn cluster() -> Redis {
-    let server = Redis::with(&["--cluster-enabled", "yes"]);
-    let _: String = server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
-    eventually(Duration::from_secs(10), "the cluster is up", || async {
-        server.command::<String>(&["CLUSTER", "INFO"]).await.contains("cluster_state:ok")
-    })
-    .await;
-    server
 }
 
 /// A server for one test; keys have the prefix `p:`.

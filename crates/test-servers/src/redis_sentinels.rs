@@ -1,0 +1,86 @@
+//! A Redis server with a replica, and sentinels that watch them.
+
+use std::time::Duration;
+
+use crate::{Redis, eventually};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A master, its replica and three sentinels, of which two must agree on a failover.
+pub struct RedisSentinels {
+    /// The server that is the master until there is a failover.
+    pub master: Redis,
+    /// Its replica.
+    pub replica: Redis,
+    sentinels: Vec<Redis>,
+}
+
+impl RedisSentinels {
+    /// The name under which the sentinels know the master.
+    pub const NAME: &str = "mymaster";
+
+    /// Starts them. A failover begins after this time without an answer. `server` and `sentinel` are
+    /// users to add to the servers and to the sentinels, as name and password.
+    pub async fn start(down_after: Duration, server: (&str, &str), sentinel: (&str, &str)) -> Self {
+        let password = format!(">{}", server.1);
+        let user = ["--user", server.0, "on", &password, "~*", "+@all"];
+        let options = [&user[..], &["--repl-diskless-sync-delay", "0"]].concat();
+        let master = Redis::with(&options);
+        let of = format!("127.0.0.1 {}", master.port);
+        let replica = Redis::with(&[&options[..], &["--replicaof", &of]].concat());
+        eventually(LONG, "the replica is in step", || async {
+            let info: String = replica.command(&["INFO", "replication"]).await;
+            info.contains("master_link_status:up")
+        })
+        .await;
+        let (name, millis) = (Self::NAME, down_after.as_millis());
+        let configuration = format!(
+            "sentinel monitor {name} {of} 2\n\
+             sentinel down-after-milliseconds {name} {millis}\n\
+             sentinel failover-timeout {name} 5000\n\
+             user {} on >{} ~* &* +@all\n",
+            sentinel.0, sentinel.1
+        );
+        let sentinels: Vec<_> = (0..3).map(|_| Redis::sentinel(&configuration)).collect();
+        for one in &sentinels {
+            eventually(LONG, "the sentinel knows the others and the replica", || async {
+                let state: Vec<String> = one.command(&["SENTINEL", "MASTER", name]).await;
+                let value = |field: &str| {
+                    state.chunks(2).find(|pair| pair[0] == field).map(|pair| pair[1].clone())
+                };
+                let known = ["num-slaves", "num-other-sentinels"].map(value);
+                known == [Some("1".to_owned()), Some("2".to_owned())]
+            })
+            .await;
+        }
+        Self { master, replica, sentinels }
+    }
+
+    /// The sentinels' hosts and ports, separated by commas.
+    pub fn addresses(&self) -> String {
+        let address = |one: &Redis| format!("127.0.0.1:{}", one.port);
+        self.sentinels.iter().map(address).collect::<Vec<_>>().join(",")
+    }
+
+    /// Waits until the replica is the master, and all sentinels say so.
+    pub async fn replica_is_promoted(&self) {
+        let expected = ["127.0.0.1".to_owned(), self.replica.port.to_string()];
+        for one in &self.sentinels {
+            eventually(LONG, "the sentinel names the replica", || async {
+                let command = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", Self::NAME];
+                one.command::<Vec<String>>(&command).await == expected
+            })
+            .await;
+        }
+        eventually(LONG, "the replica is promoted", || async {
+            let info: String = self.replica.command(&["INFO", "replication"]).await;
+            info.contains("role:master")
+        })
+        .await;
+    }
+
+    /// Kills the first of the sentinels.
+    pub fn stop_a_sentinel(&mut self) {
+        drop(self.sentinels.remove(0));
+    }
+}
