@@ -26,8 +26,8 @@ impl RedisSentinels {
         let user = ["--user", server.0, "on", &password, "~*", "+@all"];
         let options = [&user[..], &["--repl-diskless-sync-delay", "0"]].concat();
         let master = Redis::with(&options);
-        let of = format!("127.0.0.1 {}", master.port);
-        let replica = Redis::with(&[&options[..], &["--replicaof", &of]].concat());
+        let port = master.port.to_string();
+        let replica = Redis::with(&[&options[..], &["--replicaof", "127.0.0.1", &port]].concat());
         eventually(LONG, "the replica is in step", || async {
             let info: String = replica.command(&["INFO", "replication"]).await;
             info.contains("master_link_status:up")
@@ -35,7 +35,7 @@ impl RedisSentinels {
         .await;
         let (name, millis) = (Self::NAME, down_after.as_millis());
         let configuration = format!(
-            "sentinel monitor {name} {of} 2\n\
+            "sentinel monitor {name} 127.0.0.1 {port} 2\n\
              sentinel down-after-milliseconds {name} {millis}\n\
              sentinel failover-timeout {name} 5000\n\
              user {} on >{} ~* &* +@all\n",
