@@ -170,7 +170,7 @@ pub(super) const REDIS_CREDENTIAL: Variable = variable(
     "REDIS_CREDENTIAL",
     InWords("what REDIS_URL contains"),
     Words(CredentialKind::ALLOWED),
-    "log in to Redis with Entra ID, over rediss:// only",
+    "log in to Redis with Entra ID, over TLS only",
 );
 pub(super) const REDIS_CLIENT_ID: Variable = variable(
     "REDIS_CLIENT_ID",

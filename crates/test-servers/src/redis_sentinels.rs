@@ -13,6 +13,7 @@ pub struct RedisSentinels {
     /// Its replica.
     pub replica: Redis,
     sentinels: Vec<Redis>,
+    hung: Vec<Redis>,
 }
 
 impl RedisSentinels {
@@ -20,11 +21,14 @@ impl RedisSentinels {
     pub const NAME: &str = "mymaster";
 
     /// Starts them. A failover begins after this time without an answer. `server` and `sentinel` are
-    /// users to add to the servers and to the sentinels, as name and password.
+    /// users to add to the servers and to the sentinels, as name and password; each may do what the
+    /// cache needs, and nothing else.
     pub async fn start(down_after: Duration, server: (&str, &str), sentinel: (&str, &str)) -> Self {
-        let password = format!(">{}", server.1);
-        let user = ["--user", server.0, "on", &password, "~*", "+@all"];
-        let options = [&user[..], &["--repl-diskless-sync-delay", "0"]].concat();
+        let (password, commands) =
+            (format!(">{}", server.1), "+get +set +del +evalsha +eval +script +time +client +role");
+        let mut options =
+            vec!["--repl-diskless-sync-delay", "0", "--user", server.0, "on", &password, "~*"];
+        options.extend(commands.split(' '));
         let master = Redis::with(&options);
         let port = master.port.to_string();
         let replica = Redis::with(&[&options[..], &["--replicaof", "127.0.0.1", &port]].concat());
@@ -38,7 +42,7 @@ impl RedisSentinels {
             "sentinel monitor {name} 127.0.0.1 {port} 2\n\
              sentinel down-after-milliseconds {name} {millis}\n\
              sentinel failover-timeout {name} 5000\n\
-             user {} on >{} ~* &* +@all\n",
+             user {} on >{} +client +role +sentinel|masters\n",
             sentinel.0, sentinel.1
         );
         let sentinels: Vec<_> = (0..3).map(|_| Redis::sentinel(&configuration)).collect();
@@ -53,7 +57,7 @@ impl RedisSentinels {
             })
             .await;
         }
-        Self { master, replica, sentinels }
+        Self { master, replica, sentinels, hung: Vec::new() }
     }
 
     /// The sentinels' hosts and ports, separated by commas.
@@ -79,8 +83,10 @@ impl RedisSentinels {
         .await;
     }
 
-    /// Kills the first of the sentinels.
-    pub fn stop_a_sentinel(&mut self) {
-        drop(self.sentinels.remove(0));
+    /// Stops the first of the sentinels, which then hangs, and leaves it to the other two.
+    pub fn hang_a_sentinel(&mut self) {
+        let sentinel = self.sentinels.remove(0);
+        sentinel.signal("STOP");
+        self.hung.push(sentinel);
     }
 }

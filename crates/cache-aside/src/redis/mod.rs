@@ -1,7 +1,8 @@
 //! A cache on Redis: a plain `GET` for hits, a small Lua script for each other step.
 //!
-//! Redis executes a script atomically. Each script uses one key, so it works in a cluster too. The scripts are beside this file; `slot_bytes.rs` documents the bytes that
-//! they exchange.
+//! Redis executes a script atomically. (Garnet does so only with `--lua-transaction-mode`: a server
+//! that says that it is Garnet causes a warning.) Each script uses one key, so it works in a cluster
+//! too. The scripts are beside this file; `slot_bytes.rs` documents the bytes that they exchange.
 
 mod connection;
 mod connector;
@@ -62,7 +63,7 @@ impl RedisOptions {
     }
 
     /// Logs in with credentials that change over time, such as tokens, instead of a password in the
-    /// URL.
+    /// URL. Not with sentinels.
     ///
     /// The trait belongs to the redis crate: a new major version of it is a breaking change of this
     /// crate.
@@ -107,7 +108,8 @@ impl RedisCache {
     /// A cache with these options. Returns at once and connects in the background.
     ///
     /// # Errors
-    /// The client library does not accept the address.
+    /// The client library does not accept the address, or the options have credentials and the
+    /// address is one of sentinels.
     ///
     /// # Panics
     /// Outside of a tokio runtime.

@@ -6,8 +6,7 @@ use redis::ConnectionInfo;
 
 use super::url::{InvalidRedisUrl, server};
 
-/// Options that concern the .NET client alone. Those that no longer have a meaning there are among
-/// them.
+/// Options that concern the .NET client alone, obsolete ones included.
 const IGNORED: &[&str] = &[
     "abortConnect",
     "allowAdmin",

@@ -1,9 +1,13 @@
 //! The Redis adapter on a real server: the contract of caches, what other programs put under a key,
 //! and a cluster.
 
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_core::Stream;
+use redis::RedisResult;
+use redis::auth::{BasicAuth, StreamingCredentialsProvider};
 use test_servers::{Redis, RedisCluster, eventually};
 
 use super::{RedisCache, RedisOptions};
@@ -49,6 +53,21 @@ async fn on_a_cluster() -> (RedisCache, Arc<Redis>) {
 fn own_server() -> (RedisCache, Redis) {
     let server = Redis::start();
     (connect(&server.url(), "p:"), server)
+}
+
+struct NoCredentials;
+
+impl StreamingCredentialsProvider for NoCredentials {
+    fn subscribe(&self) -> Pin<Box<dyn Stream<Item = RedisResult<BasicAuth>> + Send + 'static>> {
+        unreachable!("nothing is connected")
+    }
+}
+
+#[tokio::test]
+async fn sentinels_are_refused_together_with_credentials() {
+    let options = RedisOptions::new("redis-sentinel://127.0.0.1:1/mymaster".parse().unwrap());
+    let error = RedisCache::connect(options.credentials(Arc::new(NoCredentials))).err().unwrap();
+    assert!(error.to_string().contains("only a password in the URL"), "{error}");
 }
 
 mod server_contract {

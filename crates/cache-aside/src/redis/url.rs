@@ -60,9 +60,8 @@ impl RedisUrl {
     /// The accepted forms, for messages to the user.
     pub const FORMS: &str = "redis://[user:password@]host[:port][/database], or rediss:// for TLS; \
         several, separated by commas, are the seeds of a cluster; \
-        redis-sentinel://[user:password@]host[:port][,host[:port]…]/master[/database], or \
-        rediss-sentinel:// for TLS; or what the Azure portal shows: \
-        host:port,password=…,ssl=True,abortConnect=False";
+        redis-sentinel://[user:password@]host[:port],…/master[/database], or rediss-sentinel:// for \
+        TLS; or what the Azure portal shows, host:port,password=…,ssl=True";
 
     /// Whether all connections use TLS.
     pub fn is_encrypted(&self) -> bool {
