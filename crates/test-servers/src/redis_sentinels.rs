@@ -24,8 +24,8 @@ impl RedisSentinels {
     /// users to add to the servers and to the sentinels, as name and password; each may do what the
     /// cache needs, and nothing else.
     pub async fn start(down_after: Duration, server: (&str, &str), sentinel: (&str, &str)) -> Self {
-        let (password, commands) =
-            (format!(">{}", server.1), "+get +set +del +evalsha +eval +script +time +client +role");
+        let password = format!(">{}", server.1);
+        let commands = "+get +set +del +evalsha +eval +script +time +client +role";
         let mut options =
             vec!["--repl-diskless-sync-delay", "0", "--user", server.0, "on", &password, "~*"];
         options.extend(commands.split(' '));
