@@ -27,7 +27,7 @@ pub struct RedisAccess {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CacheKind {
-    /// A Redis server or cluster.
+    /// Redis: a server, a cluster, or the master that sentinels name.
     Redis,
     /// Inside this process.
     Memory,
@@ -36,7 +36,7 @@ pub enum CacheKind {
 /// The cache of users.
 #[allow(clippy::large_enum_variant)] // a process has one
 pub enum UserCache {
-    /// A Redis server or cluster.
+    /// Redis: a server, a cluster, or the master that sentinels name.
     Redis(RedisCache),
     /// Inside this process.
     Memory(MemoryCache<UserId, CachedUser>),

@@ -3,9 +3,9 @@
 use custom_handler::logging::Logging;
 use log::{Level, Metadata};
 
-/// What is logged if `RUST_LOG` is not set. The HTTP server's own messages are about clients that
-/// close their connections, and are left out.
-pub const DEFAULT_FILTER: &str = "info,warp=off";
+/// What is logged if `RUST_LOG` is not set. Below `warn`, the Redis client reports each refresh of its
+/// view of a cluster.
+pub const DEFAULT_FILTER: &str = "info,redis=warn";
 
 /// Starts logging, filtered by `RUST_LOG`. A panic is logged as an error.
 pub fn start() {

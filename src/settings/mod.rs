@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use cache_aside::redis::RedisUrl;
+use cache_aside::redis::{InvalidRedisUrl, RedisUrl};
 use cache_aside::{LATE_WRITE_MARGIN, Policy, PolicyError};
 use ulid::Ulid;
 
@@ -160,13 +160,19 @@ impl Given<'_> {
             self.only_with(&REDIS_URL, &[&REDIS_CREDENTIAL, &REDIS_CLIENT_ID])?;
             return Ok(None);
         };
-        let url: RedisUrl = text.parse().map_err(|_| REDIS_URL.refuse(&text))?;
+        let url: RedisUrl = text.parse().map_err(|error: InvalidRedisUrl| {
+            REDIS_URL.refuse_because(&text, &error.to_string())
+        })?;
         let Some(kind) = self.optional(&REDIS_CREDENTIAL)? else {
             self.only_with(&REDIS_CREDENTIAL, &[&REDIS_CLIENT_ID])?;
             return Ok(Some(RedisAccess { url, identity: None }));
         };
+        if url.is_sentinel() {
+            let reason = "sentinels cannot be used with REDIS_CREDENTIAL";
+            return Err(REDIS_URL.refuse_because(&text, reason));
+        }
         if !url.is_encrypted() {
-            let reason = "it must be rediss:// if REDIS_CREDENTIAL is set: tokens must not be sent unencrypted";
+            let reason = "it must be rediss://, or have ssl=True, if REDIS_CREDENTIAL is set: tokens must not be sent unencrypted";
             return Err(REDIS_URL.refuse_because(&text, reason));
         }
         let identity = Some(Identity::new(kind, self.text(&REDIS_CLIENT_ID)));

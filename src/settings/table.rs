@@ -172,7 +172,7 @@ pub(super) const TABLE_TIMEOUT: Variable = variable(
     "TABLE_TIMEOUT",
     Value("3s"),
     durations("100ms", "10s"),
-    "bound on one table call, all attempts together; a read or a create has up to three, each with a third of it",
+    "bound on one table call, with the wait for its turn and all attempts; a read or a create has up to three, each with a third of it, or one while the table is slow",
 );
 pub(super) const TABLE_CALLS: Variable = variable(
     "TABLE_CALLS",
@@ -196,7 +196,7 @@ pub(super) const REDIS_CREDENTIAL: Variable = variable(
     "REDIS_CREDENTIAL",
     InWords("what REDIS_URL contains"),
     Words(CredentialKind::ALLOWED),
-    "log in to Redis with Entra ID, over rediss:// only",
+    "log in to Redis with Entra ID, over TLS only",
 );
 pub(super) const REDIS_CLIENT_ID: Variable = variable(
     "REDIS_CLIENT_ID",
@@ -252,7 +252,7 @@ pub(super) const LOG: Variable = variable(
     "RUST_LOG",
     Value(telemetry::DEFAULT_FILTER),
     Words("a filter in the syntax of env_logger"),
-    "what is logged; info,warp=off,request=off leaves out the line for each request",
+    "what is logged; info,redis=warn,request=off leaves out the line for each request",
 );
 
 /// All variables, in the README's order.

@@ -23,10 +23,11 @@ fn environment(path: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The environment that the Dockerfile sets.
+/// The environment that the last stage of the Dockerfile sets.
 fn image_environment() -> BTreeMap<String, String> {
     let dockerfile = read("Dockerfile");
-    let env = dockerfile.split("\nENV ").nth(1).expect("an ENV instruction");
+    let (_, stage) = dockerfile.rsplit_once("\nFROM ").expect("several stages");
+    let (_, env) = stage.split_once("\nENV ").expect("an ENV instruction");
     let mut environment = BTreeMap::new();
     for line in env.lines() {
         let pair = line.trim().trim_end_matches('\\').trim();

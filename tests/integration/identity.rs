@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::free_port;
 use crate::support::handler::Handler;
 use crate::support::identity::{Behaviour, CLIENT_ID, Certificate, IdentityEndpoint, OBJECT_ID};
-use crate::support::{Azurite, Redis, eventually};
+use crate::support::{Azurite, eventually};
 
 const STORAGE: &str = "https://storage.azure.com";
 const REDIS: &str = "https://redis.azure.com";
@@ -108,24 +108,6 @@ async fn an_endpoint_without_a_token_is_reported_and_does_not_prevent_the_start(
     assert_eq!(answer.status, 503);
 }
 
-/// A Redis with a TLS port, and a plain port for the test.
-fn redis_with_tls(certificate: &Certificate) -> (Redis, u16) {
-    let port = free_port();
-    let redis = Redis::with(&[
-        "--tls-port",
-        &port.to_string(),
-        "--tls-cert-file",
-        &certificate.certificate(),
-        "--tls-key-file",
-        &certificate.key(),
-        "--tls-ca-cert-file",
-        &certificate.certificate(),
-        "--tls-auth-clients",
-        "no",
-    ]);
-    (redis, port)
-}
-
 async fn hits(handler: &Handler) {
     let path = handler.client.create("Ann").await;
     eventually(LONG, "entries are served from Redis", || async {
@@ -137,7 +119,7 @@ async fn hits(handler: &Handler) {
 #[tokio::test]
 async fn redis_accepts_a_user_and_a_password_over_tls() {
     let certificate = Certificate::new();
-    let (redis, port) = redis_with_tls(&certificate);
+    let (redis, port) = certificate.redis_with_tls();
     // The permissions that the handler needs.
     let permissions = [
         "ACL", "SETUSER", "ann", "on", ">secret", "~*", "+get", "+set", "+del", "+evalsha",
@@ -162,7 +144,7 @@ async fn redis_accepts_a_user_and_a_password_over_tls() {
 #[tokio::test]
 async fn redis_accepts_tokens_that_are_renewed() {
     let certificate = Certificate::new();
-    let (redis, port) = redis_with_tls(&certificate);
+    let (redis, port) = certificate.redis_with_tls();
     let endpoint = IdentityEndpoint::start(Behaviour::Tokens(SHORT)).await;
     let password = |nth| format!(">{}", endpoint.token(REDIS, nth));
     let mut user: Vec<String> =

@@ -16,6 +16,7 @@ mod outages;
 mod overload;
 mod previous_version;
 mod process;
+mod redis_kinds;
 mod settings;
 mod store_contract;
 mod table;

@@ -43,7 +43,7 @@ fn values_are_read_in_their_units() {
     assert_eq!(settings.policy.ttl_jitter(), 0.0);
     assert_eq!(settings.policy.negative_ttl(), Duration::ZERO);
     assert_eq!(settings.policy.cache_timeout(), Duration::from_millis(250));
-    assert_eq!(settings.redis.unwrap().url.len(), 2);
+    assert_eq!(settings.redis.unwrap().url.to_string(), "a:1, b:6379");
     assert!(settings.table.is_none(), "empty is not set");
 }
 
@@ -108,6 +108,11 @@ fn an_invalid_secret_is_reported_and_not_shown() {
     for (name, value, allowed) in [
         ("REDIS_URL", "http://user:hunter2@host", "redis://"),
         ("REDIS_URL", "hunter2", "redis://"),
+        ("REDIS_URL", "redis-sentinel://:hunter2@host", "/master"),
+        ("REDIS_URL", "redis-sentinel://host/m?password=hunter2", "sentinel_password"),
+        ("REDIS_URL", "host:6380,password=hunter2,sslHost=b", "the option sslHost"),
+        ("REDIS_URL", "host:6380,password=hunter2,ssl=hunter2", "the option ssl"),
+        ("REDIS_URL", "host:6380,password=a,hunter2", "%2C"),
         ("USERS_TABLE_CONNECTION", "AccountName=hunter2", "AccountKey"),
         ("USERS_TABLE_CONNECTION", "AccountKey=hunter2=;x", "connection string"),
         ("USERS_TABLE_CONNECTION", "AccountName=a;AccountKey=hunter2!", "base64"),
@@ -139,6 +144,11 @@ fn an_identity_replaces_keys() {
     .unwrap();
     assert_eq!(settings.table.unwrap().account(), "shop");
     assert!(settings.redis.unwrap().identity.is_some());
+    for shown_by_azure in ["shop.redis.azure.net:10000,ssl=True,abortConnect=False", "shop:6380"] {
+        let settings =
+            read(&[("REDIS_URL", shown_by_azure), ("REDIS_CREDENTIAL", "managedidentity")]);
+        assert!(settings.unwrap().redis.unwrap().identity.is_some());
+    }
     assert_eq!(settings.key_prefix, "shop:users:v1:");
 
     for (given, name, allowed) in [
@@ -172,6 +182,16 @@ fn an_identity_replaces_keys() {
             vec![("REDIS_URL", "redis://a"), ("REDIS_CREDENTIAL", "managedidentity")],
             "REDIS_URL",
             "rediss://",
+        ),
+        (
+            vec![("REDIS_URL", "a:6380,ssl=False"), ("REDIS_CREDENTIAL", "managedidentity")],
+            "REDIS_URL",
+            "ssl=True",
+        ),
+        (
+            vec![("REDIS_URL", "rediss-sentinel://a/m"), ("REDIS_CREDENTIAL", "managedidentity")],
+            "REDIS_URL",
+            "sentinels",
         ),
     ] {
         let error = read(&given).unwrap_err();

@@ -24,7 +24,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// The time without a failure after which accepting is said to work again. While descriptors are
 /// scarce, some attempts succeed.
-const RECOVERY: Duration = Duration::from_secs(2);
+const RECOVERY: Duration = Duration::from_secs(5);
 
 /// The largest head of a request, in bytes: the request line and all headers. A larger one is
 /// answered with 431. Without this limit, each client could make the server buffer 400 KB.

@@ -5,12 +5,16 @@
 
 mod azurite;
 mod process;
+mod redis_cluster;
+mod redis_sentinels;
 mod redis_server;
 
 use std::time::{Duration, Instant};
 
 pub use azurite::{Azurite, connection_string};
 pub use process::{Process, free_port};
+pub use redis_cluster::RedisCluster;
+pub use redis_sentinels::RedisSentinels;
 pub use redis_server::Redis;
 
 /// Waits until a condition holds, and fails the test if it does not within `bound`.

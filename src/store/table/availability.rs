@@ -9,7 +9,7 @@ use super::fault::Fault;
 
 /// The time without a failure after which the table is said to work again. While it is failing, some
 /// calls may succeed.
-const RECOVERY: Duration = Duration::from_secs(2);
+const RECOVERY: Duration = Duration::from_secs(5);
 
 pub(super) struct Availability {
     endpoint: String,
@@ -79,12 +79,12 @@ mod tests {
     async fn an_outage_begins_with_a_failure_and_ends_with_a_success_some_time_after_the_last() {
         let table = Availability::new("http://localhost");
         let mut changes = Vec::new();
-        // Every 500 ms: whether a call failed.
+        // Every 1250 ms: whether a call failed.
         for failed in [false, true, true, false, true, false, false, false, false, false, true] {
             changes.push(table.change(failed));
-            tokio::time::advance(Duration::from_millis(500)).await;
+            tokio::time::advance(Duration::from_millis(1250)).await;
         }
-        let after = Duration::from_millis(3500);
+        let after = Duration::from_millis(8750);
         let mut expected: Vec<_> = std::iter::repeat_with(|| None).take(11).collect();
         expected[1] = Some(Change::Fails);
         expected[8] = Some(Change::WorksAgain(after));

@@ -65,7 +65,12 @@ impl Handler {
 
     /// Whether a line in its log contains this text.
     pub fn logged(&self, text: &str) -> bool {
-        self.lines.lock().unwrap().iter().any(|(_, line)| line.contains(text))
+        self.count_of(text) > 0
+    }
+
+    /// How many lines in its log contain this text.
+    pub fn count_of(&self, text: &str) -> usize {
+        self.lines.lock().unwrap().iter().filter(|(_, line)| line.contains(text)).count()
     }
 
     pub fn signal(&self, name: &str) {

@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use warp::Filter;
 use warp::http::Response;
 
+use super::{Redis, free_port};
+
 /// The identity's object id, which is its user name in Redis.
 pub const OBJECT_ID: &str = "11111111-2222-4333-8444-555555555555";
 /// The identity's client id.
@@ -151,6 +153,27 @@ impl Certificate {
 
     pub fn key(&self) -> String {
         self.folder.path().join("key.pem").to_string_lossy().into_owned()
+    }
+
+    /// A port with this certificate, and the options of a Redis server or sentinel that listens there.
+    pub fn tls_port(&self) -> (u16, Vec<(&'static str, String)>) {
+        let port = free_port();
+        let options = vec![
+            ("tls-port", port.to_string()),
+            ("tls-cert-file", self.certificate()),
+            ("tls-key-file", self.key()),
+            ("tls-ca-cert-file", self.certificate()),
+            ("tls-auth-clients", "no".to_owned()),
+        ];
+        (port, options)
+    }
+
+    /// A Redis with a TLS port, and a plain port for the test.
+    pub fn redis_with_tls(&self) -> (Redis, u16) {
+        let (port, options) = self.tls_port();
+        let arguments: Vec<_> =
+            options.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect();
+        (Redis::with(&arguments.iter().map(String::as_str).collect::<Vec<_>>()), port)
     }
 
     /// The setting that makes a process trust it.

@@ -16,7 +16,7 @@ use ulid::Ulid;
 
 pub use client::{Answer, Client};
 pub use custom_handler::testing::{eventually, free_port};
-pub use test_servers::{Azurite, Redis, connection_string};
+pub use test_servers::{Azurite, Redis, RedisCluster, RedisSentinels, connection_string};
 
 /// Settings by name, over defaults for a slow machine: a cache step that takes a moment too long
 /// must not turn a hit into a miss.

@@ -7,29 +7,21 @@
 //! every time: skipping a fence while other processes reach Redis would leave an old entry there.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::auth::{BasicAuth, StreamingCredentialsProvider};
-use redis::cluster::{ClusterClient, ClusterConfig};
-use redis::cluster_async::ClusterConnection;
-use redis::{
-    Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Script,
-    ScriptInvocation, Value,
-};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ScriptInvocation, Value};
 use tokio::time::timeout;
 
 use crate::cache::CacheError;
 
+use super::connector::{CONNECT_TIMEOUT, Connection, Connector};
+use super::server::garnet_version;
 use super::{RELEASE, RedisOptions};
 
 /// After this many failures in a row readers stop using Redis, unless one error proves that it is down.
 const FAILURES_IN_A_ROW: u32 = 5;
-
-/// The bound on making a connection in the background, TLS and login included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The pauses between attempts to reach Redis again: 50 ms, doubled up to 1 s, for as long as it
 /// takes.
@@ -38,9 +30,9 @@ const RENEWAL_PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_max_delay(Duration::from_secs(1))
     .without_max_times();
 
-/// How many steps may wait to be written to the socket. With the client library's default of 50,
-/// bursts would wait for each other.
-const PIPELINE_BUFFER: usize = 1024;
+/// How long Redis must work until the log says that it works again, so that a Redis that fails every
+/// other moment is not reported each time.
+const RECOVERY: Duration = Duration::from_secs(5);
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -82,103 +74,6 @@ fn verdict(error: &RedisError) -> Verdict {
     }
 }
 
-/// A connection to a server or to a cluster, which reconnects by itself.
-#[derive(Clone)]
-pub(super) enum Connection {
-    Server(ConnectionManager),
-    Cluster(ClusterConnection),
-}
-
-impl ConnectionLike for Connection {
-    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Connection::Server(connection) => connection.req_packed_command(cmd),
-            Connection::Cluster(connection) => connection.req_packed_command(cmd),
-        }
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Connection::Server(it) => it.req_packed_commands(pipeline, offset, count),
-            Connection::Cluster(it) => it.req_packed_commands(pipeline, offset, count),
-        }
-    }
-
-    fn get_db(&self) -> i64 {
-        match self {
-            Connection::Server(connection) => connection.get_db(),
-            Connection::Cluster(connection) => connection.get_db(),
-        }
-    }
-}
-
-/// Wraps the shared provider in a type that the client library can own.
-struct SharedProvider(Arc<dyn StreamingCredentialsProvider>);
-
-impl StreamingCredentialsProvider for SharedProvider {
-    fn subscribe(&self) -> CredentialsStream {
-        self.0.subscribe()
-    }
-}
-
-type CredentialsStream =
-    std::pin::Pin<Box<dyn futures_core::Stream<Item = RedisResult<BasicAuth>> + Send + 'static>>;
-
-/// Creates connections that connect on first use.
-enum Connector {
-    Server(Box<Client>, ConnectionManagerConfig),
-    Cluster(Box<ClusterClient>, ClusterConfig),
-}
-
-impl Connector {
-    fn new(options: &RedisOptions) -> RedisResult<Self> {
-        let credentials = options.credentials.clone().map(SharedProvider);
-        match options.url.seeds() {
-            [server] => {
-                let mut config = ConnectionManagerConfig::new()
-                    .set_number_of_retries(0) // the next step, or the renewal, tries again
-                    .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                    .set_response_timeout(Some(options.timeout))
-                    .set_pipeline_buffer_size(PIPELINE_BUFFER);
-                if let Some(credentials) = credentials {
-                    config = config.set_credentials_provider(credentials);
-                }
-                Ok(Connector::Server(Box::new(Client::open(server.clone())?), config))
-            }
-            seeds => {
-                // No retries: a lease that is sent again with the same token could be filled after
-                // a write.
-                let mut client = ClusterClient::builder(seeds.to_vec()).retries(0);
-                if let Some(credentials) = credentials {
-                    client = client.set_credentials_provider(credentials);
-                }
-                let client = client.build()?;
-                let config = ClusterConfig::new()
-                    .set_connection_timeout(CONNECT_TIMEOUT)
-                    .set_response_timeout(options.timeout);
-                Ok(Connector::Cluster(Box::new(client), config))
-            }
-        }
-    }
-
-    fn connection(&self) -> RedisResult<Connection> {
-        match self {
-            Connector::Server(client, config) => {
-                ConnectionManager::new_lazy_with_config((**client).clone(), config.clone())
-                    .map(Connection::Server)
-            }
-            Connector::Cluster(client, config) => Ok(Connection::Cluster(
-                client.get_pending_async_connection_with_config(config.clone()),
-            )),
-        }
-    }
-}
-
 /// The connection that all steps share, and its state.
 pub(super) struct Link {
     state: Arc<State>,
@@ -195,6 +90,15 @@ struct State {
     failures: AtomicU32,
     /// Set while a renewal is in progress: readers do not use Redis.
     is_failing: AtomicBool,
+    /// How many renewals have begun.
+    renewals: AtomicU32,
+    /// What the log was told last: whether Redis is failing.
+    is_reported: AtomicBool,
+    /// The key of the step that proved that Redis is failing. In a cluster, another node may have it
+    /// than has the probe's key.
+    failed_key: Mutex<String>,
+    /// Set once the server has been asked what it is.
+    is_known: AtomicBool,
 }
 
 impl Link {
@@ -202,29 +106,38 @@ impl Link {
     pub(super) fn new(options: &RedisOptions) -> RedisResult<Self> {
         let connector = Connector::new(options)?;
         let connection = connector.connection()?;
+        let probe_key = format!("{}probe", options.key_prefix);
         let state = Arc::new(State {
             address: options.url.to_string(),
             connector,
-            probe_key: format!("{}probe", options.key_prefix),
+            failed_key: Mutex::new(probe_key.clone()),
+            probe_key,
             release: Script::new(RELEASE),
             connection: RwLock::new(connection.clone()),
             failures: AtomicU32::new(0),
             is_failing: AtomicBool::new(false),
+            renewals: AtomicU32::new(0),
+            is_reported: AtomicBool::new(false),
+            is_known: AtomicBool::new(false),
         });
         let link = Self { state: Arc::clone(&state), timeout: options.timeout };
         // The first connection may take longer than a step, so a task waits for it.
         tokio::spawn(async move {
-            match state.check(connection).await {
-                Ok(()) => log::info!("connected to Redis at {}", state.address),
-                Err(failure) => state.start_renewal(&failure),
+            match state.check(connection.clone()).await {
+                Ok(()) => {
+                    log::info!("connected to Redis at {}", state.address);
+                    state.identify_server(connection).await;
+                }
+                Err(failure) => state.start_renewal(&failure, &state.probe_key),
             }
         });
         Ok(link)
     }
 
-    /// Executes a step unless Redis is known to be failing.
+    /// Executes a step on this key unless Redis is known to be failing.
     pub(super) async fn unless_failing<T, F>(
         &self,
+        key: &str,
         step: impl FnOnce(Connection) -> F,
     ) -> Result<T, Failure>
     where
@@ -233,12 +146,13 @@ impl Link {
         if self.state.is_failing.load(Ordering::Relaxed) {
             return Err(Failure::Skipped);
         }
-        self.always(step).await
+        self.always(key, step).await
     }
 
-    /// Executes a step, regardless of earlier failures.
+    /// Executes a step on this key, regardless of earlier failures.
     pub(super) async fn always<T, F>(
         &self,
+        key: &str,
         step: impl FnOnce(Connection) -> F,
     ) -> Result<T, Failure>
     where
@@ -252,14 +166,15 @@ impl Link {
             Ok(Err(error)) => Failure::Redis(error),
             Err(_) => Failure::Timeout(self.timeout),
         };
-        self.state.count(&failure);
+        self.state.count(&failure, key);
         Err(failure)
     }
 
     /// Releases a key that nobody uses.
     pub(super) async fn probe(&self) -> Result<(), Failure> {
         let probe = self.state.probe();
-        self.always(|mut connection| async move { probe.invoke_async(&mut connection).await }).await
+        let step = |mut connection| async move { probe.invoke_async(&mut connection).await };
+        self.always(&self.state.probe_key, step).await
     }
 }
 
@@ -269,7 +184,7 @@ impl State {
     }
 
     /// Counts a failure, and starts a renewal after enough of them.
-    fn count(self: &Arc<Self>, failure: &Failure) {
+    fn count(self: &Arc<Self>, failure: &Failure, key: &str) {
         let enough = match failure {
             Failure::Skipped => return,
             Failure::Timeout(_) => FAILURES_IN_A_ROW,
@@ -283,17 +198,21 @@ impl State {
             },
         };
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= enough {
-            self.start_renewal(failure);
+            self.start_renewal(failure, key);
         }
     }
 
     /// Keeps readers away from Redis until a new connection works.
-    fn start_renewal(self: &Arc<Self>, failure: &Failure) {
+    fn start_renewal(self: &Arc<Self>, failure: &Failure, key: &str) {
         if !self.is_failing.swap(true, Ordering::Relaxed) {
-            let address = &self.address;
-            log::warn!(
-                "Redis at {address} is failing ({failure}); reads use the store until it recovers"
-            );
+            key.clone_into(&mut self.failed_key.lock().unwrap_or_else(PoisonError::into_inner));
+            self.renewals.fetch_add(1, Ordering::Relaxed);
+            if !self.is_reported.swap(true, Ordering::Relaxed) {
+                log::warn!(
+                    "Redis at {} is failing ({failure}); reads use the store until it recovers",
+                    self.address
+                );
+            }
             tokio::spawn(Self::renew(Arc::downgrade(self)));
         }
     }
@@ -306,25 +225,65 @@ impl State {
             };
             let connection = state.connector.connection()?;
             state.check(connection.clone()).await?;
-            *state.connection.write().unwrap_or_else(PoisonError::into_inner) = connection;
+            *state.connection.write().unwrap_or_else(PoisonError::into_inner) = connection.clone();
             state.failures.store(0, Ordering::Relaxed);
             state.is_failing.store(false, Ordering::Relaxed);
-            log::info!("Redis at {} works again", state.address);
+            state.identify_server(connection).await;
             Ok::<_, Failure>(())
         };
         // Without this pause, a server that fails everything but the probe would cause a busy loop.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let _ = attempt.retry(RENEWAL_PAUSES).await; // it retries without limit, so it does not fail
+        Self::report_recovery(state).await;
+    }
+
+    /// Reports that Redis works again, unless it fails again soon.
+    async fn report_recovery(state: Weak<Self>) {
+        let renewals = |state: &Self| state.renewals.load(Ordering::Relaxed);
+        let Some(before) = state.upgrade().map(|state| renewals(&state)) else { return };
+        tokio::time::sleep(RECOVERY).await;
+        let Some(state) = state.upgrade() else { return };
+        if renewals(&state) == before && state.is_reported.swap(false, Ordering::Relaxed) {
+            log::info!("Redis at {} works again", state.address);
+        }
     }
 
     fn probe(&self) -> ScriptInvocation<'_> {
         self.release.key(&self.probe_key)
     }
 
+    /// Checks that Redis executes scripts and accepts writes, and has the key that failed.
     async fn check(&self, mut connection: Connection) -> Result<(), Failure> {
-        match timeout(CONNECT_TIMEOUT, self.probe().invoke_async(&mut connection)).await {
-            Ok(reply) => reply.map_err(Failure::Redis),
+        let failed_key = self.failed_key.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let steps = async {
+            self.probe().invoke_async::<()>(&mut connection).await?;
+            Cmd::get(failed_key).query_async::<Value>(&mut connection).await
+        };
+        match timeout(CONNECT_TIMEOUT, steps).await {
+            Ok(Err(error)) if !matches!(verdict(&error), Verdict::Working) => {
+                Err(Failure::Redis(error))
+            }
+            Ok(_) => Ok(()),
             Err(_) => Err(Failure::Timeout(CONNECT_TIMEOUT)),
+        }
+    }
+
+    /// Warns, once, if the server is one whose scripts may not be atomic.
+    async fn identify_server(&self, mut connection: Connection) {
+        if self.is_known.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(Ok(garnet)) = timeout(CONNECT_TIMEOUT, garnet_version(&mut connection)).await else {
+            return; // asked again on the next new connection
+        };
+        self.is_known.store(true, Ordering::Relaxed);
+        if let Some(version) = garnet {
+            log::warn!(
+                "Redis at {} is Garnet {version}, which must have been started with --lua and \
+                 --lua-transaction-mode: without the second, scripts are not atomic, and an old \
+                 entry may outlive a write",
+                self.address
+            );
         }
     }
 }

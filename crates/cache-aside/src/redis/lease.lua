@@ -3,4 +3,5 @@
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
   return ARGV[1]
 end
-return redis.call('GET', KEYS[1])
+-- Redis 6 would hide the code of an error, WRONGTYPE, that `call` raises.
+return redis.pcall('GET', KEYS[1])

@@ -1,10 +1,15 @@
 //! A cache on Redis: a plain `GET` for hits, a small Lua script for each other step.
 //!
-//! Redis executes a script atomically. Each script uses one key, so it works in a cluster too. The scripts are beside this file; `slot_bytes.rs` documents the bytes that
-//! they exchange.
+//! Redis executes a script atomically. (Garnet does so only with `--lua-transaction-mode`: a server
+//! that says that it is Garnet causes a warning.) Each script uses one key, so it works in a cluster
+//! too. The scripts are beside this file; `slot_bytes.rs` documents the bytes that they exchange.
 
 mod connection;
+mod connector;
+mod sentinel;
+mod server;
 mod slot_bytes;
+mod stackexchange;
 #[cfg(test)]
 mod tests;
 mod url;
@@ -58,7 +63,7 @@ impl RedisOptions {
     }
 
     /// Logs in with credentials that change over time, such as tokens, instead of a password in the
-    /// URL.
+    /// URL. Not with sentinels.
     ///
     /// The trait belongs to the redis crate: a new major version of it is a breaking change of this
     /// crate.
@@ -80,7 +85,8 @@ impl fmt::Debug for RedisOptions {
     }
 }
 
-/// A cache on a Redis server or cluster. Values are stored as JSON.
+/// A cache on a Redis server or cluster, or on the master that sentinels name. Values are stored as
+/// JSON.
 pub struct RedisCache {
     link: Link,
     key_prefix: String,
@@ -102,7 +108,8 @@ impl RedisCache {
     /// A cache with these options. Returns at once and connects in the background.
     ///
     /// # Errors
-    /// The client library does not accept the address.
+    /// The client library does not accept the address, or the options have credentials and the
+    /// address is one of sentinels.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -127,16 +134,21 @@ impl RedisCache {
     /// A step of a reader, which is skipped while Redis is known to be failing.
     async fn reader_step<T: FromRedisValue>(
         &self,
+        key: &str,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, Failure> {
         let step = |mut connection| async move { script.invoke_async(&mut connection).await };
-        self.link.unless_failing(step).await
+        self.link.unless_failing(key, step).await
     }
 
     /// A step of a writer, which is always tried: without it an old entry may live on.
-    async fn writer_step(&self, script: &ScriptInvocation<'_>) -> Result<(), CacheError> {
+    async fn writer_step(
+        &self,
+        key: &str,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<(), CacheError> {
         let step = |mut connection| async move { script.invoke_async(&mut connection).await };
-        Ok(self.link.always(step).await?)
+        Ok(self.link.always(key, step).await?)
     }
 }
 
@@ -163,15 +175,17 @@ where
     V: Value + Serialize + DeserializeOwned,
 {
     async fn get(&self, key: &K) -> Result<Slot<V>, CacheError> {
-        let get = Cmd::get(self.key(key));
+        let key = self.key(key);
+        let get = Cmd::get(&key);
         let step = |mut connection| async move { get.query_async(&mut connection).await };
-        slot(self.link.unless_failing(step).await)
+        slot(self.link.unless_failing(&key, step).await)
     }
 
     async fn lease(&self, key: &K, token: Token, ttl: Duration) -> Result<Slot<V>, CacheError> {
-        let mut script = self.scripts.lease.key(self.key(key));
+        let key = self.key(key);
+        let mut script = self.scripts.lease.key(&key);
         script.arg(lease_bytes(token)).arg(millis(ttl));
-        slot(self.reader_step(&script).await)
+        slot(self.reader_step(&key, &script).await)
     }
 
     async fn fill(
@@ -184,28 +198,32 @@ where
         let Some(entry) = entry_bytes(entry) else {
             return Ok(Fill::Refused);
         };
-        let mut script = self.scripts.fill.key(self.key(key));
+        let key = self.key(key);
+        let mut script = self.scripts.fill.key(&key);
         script.arg(lease_bytes(token)).arg(entry).arg(millis(ttl));
-        let accepted: bool = self.reader_step(&script).await?;
+        let accepted: bool = self.reader_step(&key, &script).await?;
         Ok(if accepted { Fill::Accepted } else { Fill::Refused })
     }
 
     async fn forfeit(&self, key: &K, token: Token) -> Result<(), CacheError> {
-        let mut script = self.scripts.forfeit.key(self.key(key));
+        let key = self.key(key);
+        let mut script = self.scripts.forfeit.key(&key);
         script.arg(lease_bytes(token));
-        Ok(self.reader_step(&script).await?)
+        Ok(self.reader_step(&key, &script).await?)
     }
 
     async fn fence(&self, key: &K, token: Token, ttl: Duration) -> Result<(), CacheError> {
-        let mut script = self.scripts.fence.key(self.key(key));
+        let key = self.key(key);
+        let mut script = self.scripts.fence.key(&key);
         script.arg(token.to_string()).arg(millis(ttl));
-        self.writer_step(&script).await
+        self.writer_step(&key, &script).await
     }
 
     async fn release(&self, key: &K, token: Token) -> Result<(), CacheError> {
-        let mut script = self.scripts.release.key(self.key(key));
+        let key = self.key(key);
+        let mut script = self.scripts.release.key(&key);
         script.arg(token.to_string());
-        self.writer_step(&script).await
+        self.writer_step(&key, &script).await
     }
 
     /// Releases the key `{prefix}probe`, which shows that Redis answers, executes scripts and

@@ -1,10 +1,14 @@
 //! The Redis adapter on a real server: the contract of caches, what other programs put under a key,
 //! and a cluster.
 
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use test_servers::{Redis, eventually};
+use futures_core::Stream;
+use redis::RedisResult;
+use redis::auth::{BasicAuth, StreamingCredentialsProvider};
+use test_servers::{Redis, RedisCluster, eventually};
 
 use super::{RedisCache, RedisOptions};
 use crate::cache::{Cache, Fill};
@@ -34,7 +38,7 @@ async fn on_a_cluster() -> (RedisCache, Arc<Redis>) {
     let mut shared = CLUSTER.lock().await;
     let server = match shared.upgrade() {
         Some(server) => server,
-        None => Arc::new(cluster().await),
+        None => Arc::new(RedisCluster::of_one().await),
     };
     *shared = Arc::downgrade(&server);
     let cache = connect(&format!("{0},{0}", server.url()), &Token::new().to_string());
@@ -45,20 +49,25 @@ async fn on_a_cluster() -> (RedisCache, Arc<Redis>) {
     (cache, server)
 }
 
-async fn cluster() -> Redis {
-    let server = Redis::with(&["--cluster-enabled", "yes"]);
-    let _: String = server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
-    eventually(Duration::from_secs(10), "the cluster is up", || async {
-        server.command::<String>(&["CLUSTER", "INFO"]).await.contains("cluster_state:ok")
-    })
-    .await;
-    server
-}
-
 /// A server for one test; keys have the prefix `p:`.
 fn own_server() -> (RedisCache, Redis) {
     let server = Redis::start();
     (connect(&server.url(), "p:"), server)
+}
+
+struct NoCredentials;
+
+impl StreamingCredentialsProvider for NoCredentials {
+    fn subscribe(&self) -> Pin<Box<dyn Stream<Item = RedisResult<BasicAuth>> + Send + 'static>> {
+        unreachable!("nothing is connected")
+    }
+}
+
+#[tokio::test]
+async fn sentinels_are_refused_together_with_credentials() {
+    let options = RedisOptions::new("redis-sentinel://127.0.0.1:1/mymaster".parse().unwrap());
+    let error = RedisCache::connect(options.credentials(Arc::new(NoCredentials))).err().unwrap();
+    assert!(error.to_string().contains("only a password in the URL"), "{error}");
 }
 
 mod server_contract {

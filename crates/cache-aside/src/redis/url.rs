@@ -1,81 +1,221 @@
-//! The address of Redis: one server, or the seeds of a cluster.
+//! The address of Redis: one server, the seeds of a cluster, or the sentinels that know the master.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-/// One or several addresses of Redis, including credentials. `Display` shows the hosts and ports only,
-/// and `Debug` nothing.
+use super::stackexchange;
+
+/// The port of sentinels.
+const SENTINEL_PORT: u16 = 26379;
+
+/// The addresses of Redis, including credentials. `Display` shows the hosts and ports only, and
+/// `Debug` nothing.
+///
+/// It is parsed from one of these forms. In a URL, user names and passwords are percent-encoded.
+///
+/// | form | meaning |
+/// | --- | --- |
+/// | `redis://[user:password@]host[:port][/database]` | a server; `rediss://` for TLS |
+/// | several of these, separated by commas | some nodes of a cluster |
+/// | `redis-sentinel://[user:password@]host[:port][,host[:port]…]/master[/database]` | sentinels, which are asked for the server that is the master; `rediss-sentinel://` for TLS, both to the sentinels and to the servers |
+/// | `host:port[,option=value…]` | a server, as a connection string of [StackExchange.Redis](https://stackexchange.github.io/StackExchange.Redis/Configuration), which the Azure portal shows |
+///
+/// **Sentinels.** The user and the password are those of the servers. If the sentinels require a
+/// password as well, it follows as `?sentinel_password=…`, and a user as `sentinel_username`. The
+/// same URL may begin with `redis+sentinel://` (as for redis-vl and Prefect), or have the master's
+/// name behind a `#` as for Lettuce: `redis-sentinel://host/0#master`.
+///
+/// **StackExchange.Redis.** `password`, `user`, `ssl` and `defaultDatabase` are used. Without `ssl`,
+/// the connection uses TLS on Azure's ports for it, 6380 and 10000. Options that would change how
+/// the server is reached, or what is checked, are refused: `checkCertificateRevocation=True`,
+/// `proxy`, `serviceName`, `sslHost` and `tunnel`. All others concern the .NET client alone and are
+/// ignored; the timeouts among them, too, because
+/// [`RedisOptions::timeout`](super::RedisOptions::timeout) is the bound on each step.
 #[derive(Clone)]
-pub struct RedisUrl {
-    seeds: Vec<ConnectionInfo>,
+pub struct RedisUrl(Topology);
+
+/// How the addresses belong together.
+#[derive(Clone)]
+pub(super) enum Topology {
+    Server(ConnectionInfo),
+    /// Some nodes of a cluster.
+    Cluster(Vec<ConnectionInfo>),
+    Sentinels(Sentinels),
+}
+
+/// The sentinels that watch a server and its replicas.
+#[derive(Clone)]
+pub(super) struct Sentinels {
+    pub(super) addresses: Vec<ConnectionInfo>,
+    /// The name under which they know the master.
+    pub(super) master: String,
+    /// How to log in to the master, and its database.
+    pub(super) login: RedisConnectionInfo,
 }
 
 impl RedisUrl {
     /// The accepted forms, for messages to the user.
     pub const FORMS: &str = "redis://[user:password@]host[:port][/database], or rediss:// for TLS; \
-        several, separated by commas, are the seeds of a cluster";
-
-    /// How many addresses it has. Several are the seeds of a cluster.
-    #[allow(clippy::len_without_is_empty)] // there is always one
-    pub fn len(&self) -> usize {
-        self.seeds.len()
-    }
+        several, separated by commas, are the seeds of a cluster; \
+        redis-sentinel://[user:password@]host[:port],…/master[/database], or rediss-sentinel:// for \
+        TLS; or what the Azure portal shows, host:port,password=…,ssl=True";
 
     /// Whether all connections use TLS.
     pub fn is_encrypted(&self) -> bool {
-        self.seeds.iter().all(|seed| matches!(seed.addr(), ConnectionAddr::TcpTls { .. }))
+        self.addresses().iter().all(|one| matches!(one.addr(), ConnectionAddr::TcpTls { .. }))
     }
 
     /// Whether all addresses are on this machine.
     pub fn is_loopback(&self) -> bool {
-        self.hosts().all(|host| {
+        self.addresses().iter().map(host).all(|host| {
             let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
             host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
         })
     }
 
-    fn hosts(&self) -> impl Iterator<Item = &str> {
-        self.seeds.iter().map(|seed| match seed.addr() {
-            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.as_str(),
-            _ => "",
-        })
+    /// Whether the addresses are those of sentinels.
+    pub fn is_sentinel(&self) -> bool {
+        matches!(self.0, Topology::Sentinels(_))
     }
 
-    pub(super) fn seeds(&self) -> &[ConnectionInfo] {
-        &self.seeds
+    pub(super) fn topology(&self) -> &Topology {
+        &self.0
+    }
+
+    fn addresses(&self) -> &[ConnectionInfo] {
+        match &self.0 {
+            Topology::Server(server) => std::slice::from_ref(server),
+            Topology::Cluster(seeds) => seeds,
+            Topology::Sentinels(sentinels) => &sentinels.addresses,
+        }
     }
 }
 
-/// The text is not a Redis address. It is not repeated in the message because it may hold a
-/// password.
+fn host(address: &ConnectionInfo) -> &str {
+    match address.addr() {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host,
+        _ => "",
+    }
+}
+
+/// The text is not a Redis address. Nothing of it is repeated in the message, because any part may
+/// be one of a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a Redis address: expected {}", RedisUrl::FORMS)]
-pub struct InvalidRedisUrl;
+#[non_exhaustive]
+pub enum InvalidRedisUrl {
+    /// It has none of the accepted forms.
+    #[error("expected {}", RedisUrl::FORMS)]
+    Form,
+    /// A parameter of a URL of sentinels is unknown.
+    #[error(
+        "a redis-sentinel:// URL may have the parameters sentinel_username and sentinel_password only"
+    )]
+    Parameter,
+    /// An option of a connection string is not one of StackExchange.Redis.
+    #[error(
+        "the connection string has a part that is not an option of StackExchange.Redis; a password \
+         with a comma must be given in a rediss:// URL instead, as %2C"
+    )]
+    UnknownOption,
+    /// An option of a connection string cannot be honoured.
+    #[error("the option {option} is not supported: {instead}")]
+    Option {
+        /// Its name.
+        option: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
+    /// An option of a connection string has a value that is not allowed.
+    #[error("the option {option} must be {expected}")]
+    Value {
+        /// Its name.
+        option: &'static str,
+        /// What it must be.
+        expected: &'static str,
+    },
+}
 
 impl FromStr for RedisUrl {
     type Err = InvalidRedisUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidRedisUrl> {
-        text.split(',')
-            .map(str::trim)
-            .map(|url| match url.split_once("://") {
-                Some(("redis" | "rediss", _)) => url.into_connection_info().ok(),
-                _ => None,
-            })
-            .collect::<Option<Vec<_>>>()
-            .map(|seeds| Self { seeds })
-            .ok_or(InvalidRedisUrl)
+        let topology = match text.trim().split_once("://") {
+            Some(("redis-sentinel" | "redis+sentinel", rest)) => {
+                Topology::Sentinels(sentinels("redis", rest)?)
+            }
+            Some(("rediss-sentinel" | "rediss+sentinel", rest)) => {
+                Topology::Sentinels(sentinels("rediss", rest)?)
+            }
+            Some(("redis" | "rediss", _)) => {
+                match text.split(',').map(server).collect::<Result<Vec<_>, _>>()?.as_slice() {
+                    [server] => Topology::Server(server.clone()),
+                    seeds => Topology::Cluster(seeds.to_vec()),
+                }
+            }
+            _ => Topology::Server(stackexchange::parse(text)?),
+        };
+        Ok(Self(topology))
     }
+}
+
+/// A server, or a node of a cluster.
+pub(super) fn server(url: &str) -> Result<ConnectionInfo, InvalidRedisUrl> {
+    let url = url.trim();
+    match url.split_once("://") {
+        Some(("redis" | "rediss", _)) => {
+            url.into_connection_info().map_err(|_| InvalidRedisUrl::Form)
+        }
+        _ => Err(InvalidRedisUrl::Form),
+    }
+}
+
+/// The parts of a URL behind `redis-sentinel://`. Since a URL has one host, each part is read from a
+/// URL of its own.
+fn sentinels(scheme: &str, rest: &str) -> Result<Sentinels, InvalidRedisUrl> {
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let tail = redis::parse_redis_url(&format!("redis://x{tail}")).ok_or(InvalidRedisUrl::Form)?;
+
+    let mut path: Vec<_> = tail.path().split('/').filter(|part| !part.is_empty()).collect();
+    if let Some(master) = tail.fragment() {
+        path.insert(0, master);
+    }
+    let (master, database) = match path[..] {
+        [master] => (master, "0"),
+        [master, database] => (master, database),
+        _ => return Err(InvalidRedisUrl::Form),
+    };
+    let login = server(&format!("{scheme}://{login}@x/{database}"))?.redis_settings().clone();
+
+    let mut to_sentinels = RedisConnectionInfo::default();
+    for (name, value) in tail.query_pairs() {
+        to_sentinels = match &*name {
+            "sentinel_username" => to_sentinels.set_username(value),
+            "sentinel_password" => to_sentinels.set_password(value),
+            _ => return Err(InvalidRedisUrl::Parameter),
+        };
+    }
+    let sentinel = |host: &str| {
+        let url = format!("{scheme}://{}", host.trim());
+        let has_port = redis::parse_redis_url(&url).is_some_and(|url| url.port().is_some());
+        let url = if has_port { url } else { format!("{url}:{SENTINEL_PORT}") };
+        Ok(server(&url)?.set_redis_settings(to_sentinels.clone()))
+    };
+    let addresses = hosts.split(',').map(sentinel).collect::<Result<_, _>>()?;
+    Ok(Sentinels { addresses, master: master.to_owned(), login })
 }
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, seed) in self.seeds.iter().enumerate() {
+        if let Topology::Sentinels(sentinels) = &self.0 {
+            write!(f, "{} of the sentinels ", sentinels.master)?;
+        }
+        for (at, address) in self.addresses().iter().enumerate() {
             let separator = if at == 0 { "" } else { ", " };
-            write!(f, "{separator}{}", seed.addr())?;
+            write!(f, "{separator}{}", address.addr())?;
         }
         Ok(())
     }
@@ -91,34 +231,129 @@ impl fmt::Debug for RedisUrl {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> RedisUrl {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn sentinels(text: &str) -> Sentinels {
+        match parse(text).0 {
+            Topology::Sentinels(sentinels) => sentinels,
+            _ => panic!("{text} is not one of sentinels"),
+        }
+    }
+
     #[test]
     fn one_address_is_a_server_and_several_are_seeds_of_a_cluster() {
-        let url: RedisUrl = " redis://a:1/2 , rediss://user:secret@b ".parse().unwrap();
-        assert_eq!((url.len(), url.is_encrypted()), (2, false));
-        let url: RedisUrl = "rediss://a".parse().unwrap();
-        assert_eq!((url.len(), url.is_encrypted()), (1, true));
+        let url = parse(" redis://a:1/2 , rediss://user:secret@b ");
+        assert!(matches!(&url.0, Topology::Cluster(seeds) if seeds.len() == 2));
+        assert!(!url.is_encrypted());
+        let url = parse("rediss://a");
+        assert!(matches!(url.0, Topology::Server(_)));
+        assert!(url.is_encrypted());
+    }
+
+    #[test]
+    fn sentinels_have_hosts_a_master_and_a_database() {
+        let url = "redis-sentinel://a:1, b,[::1]:3/mymaster/7";
+        assert_eq!(parse(url).to_string(), "mymaster of the sentinels a:1, b:26379, ::1:3");
+        assert!(parse(url).is_sentinel() && !parse(url).is_encrypted());
+        assert_eq!(sentinels(url).login.db(), 7);
+        assert_eq!(sentinels("redis-sentinel://a/mymaster").login.db(), 0);
+        assert!(parse("rediss-sentinel://a,b/mymaster").is_encrypted());
+
+        for lettuce in ["redis-sentinel://a,b/7#mymaster", "redis+sentinel://a,b/mymaster/7"] {
+            assert_eq!(parse(lettuce).to_string(), "mymaster of the sentinels a:26379, b:26379");
+            assert_eq!(sentinels(lettuce).login.db(), 7);
+        }
+        assert_eq!(sentinels("redis-sentinel://a,b#mymaster").master, "mymaster");
+    }
+
+    #[test]
+    fn servers_and_sentinels_have_passwords_of_their_own() {
+        let url = sentinels(
+            "redis-sentinel://ann:p%40s%2Cs@a,b/m?sentinel_username=eve&sentinel_password=x%2By%2C",
+        );
+        assert_eq!((url.login.username(), url.login.password()), (Some("ann"), Some("p@s,s")));
+        for sentinel in &url.addresses {
+            let login = sentinel.redis_settings();
+            assert_eq!((login.username(), login.password()), (Some("eve"), Some("x+y,")));
+        }
+        let url = sentinels("redis-sentinel://:secret@a/m");
+        assert_eq!((url.login.username(), url.login.password()), (None, Some("secret")));
+        assert_eq!(url.addresses[0].redis_settings().password(), None);
+    }
+
+    #[test]
+    fn an_incomplete_url_of_sentinels_is_refused() {
+        for text in [
+            "redis-sentinel://a,b",
+            "redis-sentinel://a,b/",
+            "redis-sentinel://a,b/m/x",
+            "redis-sentinel://a,b/m/0/1",
+            "redis-sentinel://a,/m",
+            "redis-sentinel://a:b/m",
+            "redis-sentinel:///m",
+            "redis-sentinel://a,redis://b/m",
+        ] {
+            assert_eq!(text.parse::<RedisUrl>().unwrap_err(), InvalidRedisUrl::Form, "{text}");
+        }
+        let unknown = "redis-sentinel://a/m?password=hunter2".parse::<RedisUrl>().unwrap_err();
+        assert_eq!(unknown, InvalidRedisUrl::Parameter);
     }
 
     #[test]
     fn loopback_addresses_are_recognised() {
-        let is_loopback = |text: &str| text.parse::<RedisUrl>().unwrap().is_loopback();
-        for text in
-            ["redis://localhost", "redis://127.0.0.1:1", "rediss://[::1]", "redis://127.9.9.9"]
-        {
+        let is_loopback = |text: &str| parse(text).is_loopback();
+        for text in [
+            "redis://localhost",
+            "redis://127.0.0.1:1",
+            "rediss://[::1]",
+            "redis://127.9.9.9",
+            "redis-sentinel://127.0.0.1,localhost/m",
+            "localhost:6379",
+        ] {
             assert!(is_loopback(text), "{text}");
         }
-        for text in ["redis://redis", "redis://10.0.0.1", "redis://localhost,redis://b"] {
+        for text in [
+            "redis://redis",
+            "redis://10.0.0.1",
+            "redis://localhost,redis://b",
+            "redis-sentinel://localhost,b/m",
+            "redis:6379",
+        ] {
             assert!(!is_loopback(text), "{text}");
         }
     }
 
     #[test]
     fn a_password_is_never_shown() {
-        let url: RedisUrl = "redis://user:hunter2@host:7,redis://b".parse().unwrap();
-        assert_eq!(url.to_string(), "host:7, b:6379");
-        assert!(!format!("{url:?}").contains("hunter2"));
-        for text in ["", "hunter2", "http://user:hunter2@host", "redis://a,hunter2"] {
-            assert!(!text.parse::<RedisUrl>().unwrap_err().to_string().contains("hunter2"));
+        for (text, shown) in [
+            ("redis://user:hunter2@host:7,redis://b", "host:7, b:6379"),
+            (
+                "redis-sentinel://:hunter2@a/m?sentinel_password=hunter2",
+                "m of the sentinels a:26379",
+            ),
+            ("host:7,password=hunter2", "host:7"),
+        ] {
+            assert_eq!(parse(text).to_string(), shown);
+            assert!(!format!("{:?}", parse(text)).contains("hunter2"));
+        }
+        for text in [
+            "",
+            "hunter2",
+            "http://user:hunter2@host",
+            "redis://a,hunter2",
+            "redis-sentinel://:hunter2@a,b",
+            "redis-sentinel://a/m?hunter2=hunter2",
+            "user:hunter2@host:7",
+            "host:hunter2",
+            "host:7,hunter2",
+            "host:7,password=a,hunter2=b",
+            "host:7,ssl=hunter2",
+            "host:7,serviceName=hunter2",
+        ] {
+            let error = text.parse::<RedisUrl>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         }
     }
 }

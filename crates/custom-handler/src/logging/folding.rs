@@ -108,7 +108,10 @@ impl Folding {
             let Repetitions { number, last } = std::mem::take(repetitions);
             if number > 0 {
                 let seconds = INTERVAL.as_secs();
-                let text = format!("{last} (the last of {number} such records within {seconds} s)");
+                let text = match number {
+                    1 => last,
+                    _ => format!("{last} (the last of {number} such records within {seconds} s)"),
+                };
                 let (level, target) = (place.level, place.target.clone());
                 summaries.push(Summary { level, target, text });
             }

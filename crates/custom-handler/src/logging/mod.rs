@@ -28,9 +28,8 @@ use crate::Invocation;
 
 use self::folding::{Fate, Folding, INTERVAL, Summary};
 
-/// What is logged when neither `RUST_LOG` nor the application says otherwise. The messages of the
-/// HTTP server, under `warp`, are about clients that disconnect.
-pub const DEFAULT_FILTER: &str = "info,warp=off";
+/// What is logged when neither `RUST_LOG` nor the application says otherwise.
+pub const DEFAULT_FILTER: &str = "info";
 
 /// Core Tools sets this variable
 /// ([`Constants`](https://github.com/Azure/azure-functions-core-tools/blob/main/src/Cli/func/Common/Constants.cs)).
@@ -43,7 +42,7 @@ const CORE_TOOLS: &str = "FUNCTIONS_CORETOOLS_ENVIRONMENT";
 ///
 /// // A client library whose debug records contain passwords.
 /// Logging::new()
-///     .default_filter("info,warp=off,noisy=warn")
+///     .default_filter("info,noisy=warn")
 ///     .exclude(|record| record.target().starts_with("sdk::") && record.level() > log::Level::Warn)
 ///     .start();
 /// log::info!("listening");

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use custom_handler::http::{Method, StatusCode};
 use custom_handler::logging::Logging;
@@ -68,6 +69,7 @@ pub(crate) struct Things(Arc<Waiting>);
 pub(crate) struct Waiting {
     pub(crate) begun: Notify,
     pub(crate) may_end: Notify,
+    pub(crate) ended: AtomicUsize,
 }
 
 impl Things {
@@ -125,6 +127,7 @@ impl Handler for Things {
             Kind::Wait => {
                 self.0.begun.notify_one();
                 self.0.may_end.notified().await;
+                self.0.ended.fetch_add(1, Ordering::SeqCst);
                 response(200, &json!({"waited": true}))
             }
         }
