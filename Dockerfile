@@ -9,6 +9,7 @@ RUN apk add --no-cache make=~4.4
 ENV JEMALLOC_SYS_WITH_MALLOC_CONF=narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
+COPY crates/bench/Cargo.toml crates/bench/
 COPY crates/cache-aside/Cargo.toml crates/cache-aside/
 COPY crates/custom-handler/Cargo.toml crates/custom-handler/
 COPY crates/test-servers/Cargo.toml crates/test-servers/

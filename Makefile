@@ -20,8 +20,8 @@ lint: ## Checks format, code, documentation and dependencies
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --document-private-items
 	scripts/check-dependencies.sh
 
-bench: ## Measures hits against a constant answer and against Redis itself, in one run (needs wrk)
-	scripts/bench.sh
+bench: ## Measures hits, outages and overload in one run; ONLY=hits measures only those
+	scripts/bench.sh $(ONLY)
 
 manifests: ## Checks the deployment files: overlays, Dockerfile, compose.yaml, workflows, Bicep
 	scripts/check-manifests.sh

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs Redis and Azurite, which the tests and `make up` need, if they are missing. With the argument
-# `core-tools` it installs Azure Functions Core Tools instead.
+# `load` it installs wrk and redis-benchmark, too, which `make bench` needs; with `core-tools`, Azure
+# Functions Core Tools instead.
 set -eu
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -35,4 +36,12 @@ has redis-server || {
 has azurite-table || {
   echo "Installing Azurite."
   npm_install azurite
+}
+[ "${1:-}" != load ] || has wrk || {
+  echo "Installing wrk."
+  apt_install wrk
+}
+[ "${1:-}" != load ] || has redis-benchmark || {
+  echo "Installing redis-benchmark."
+  apt_install redis-tools
 }

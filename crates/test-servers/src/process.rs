@@ -40,7 +40,12 @@ impl Process {
         self
     }
 
-    /// Sends a signal by its name, such as `STOP`.
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Sends it a signal by its name, such as `STOP`.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status();
         assert!(sent.expect("kill").success());
