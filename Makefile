@@ -1,5 +1,5 @@
 # `make` alone lists the targets.
-.PHONY: help run up test lint manifests package bench
+.PHONY: help run up test model lint manifests package bench
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ up: ## Serves the API with Redis, Azurite and `func start`; Ctrl-C ends all of t
 test: ## Installs Redis and Azurite where they are missing, and runs all tests
 	scripts/install-servers.sh
 	cargo test --workspace --all-features
+
+model: ## Explores the model of the cache's protocol further than `make test` does, and prints what it finds
+	cargo test --package cache-aside --test model -- --include-ignored --nocapture
 
 lint: ## Checks format, code, documentation and dependencies
 	cargo fmt --check
