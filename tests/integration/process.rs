@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::support::connection_string;
 use crate::support::handler::Handler;
 use crate::support::proxy::{Call, Fate, Proxy};
+use crate::support::tcp::{Route, TcpProxy};
 use crate::support::{Azurite, Redis, eventually, fresh_table};
 use reqwest::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -79,6 +80,31 @@ async fn the_command_line_describes_itself_and_refuses_the_rest() {
     let (code, _, error) = run(&["--port", "80"]).await;
     assert_eq!(code, Some(2));
     assert!(error.contains("\"--port\"") && error.contains("--help"), "{error}");
+}
+
+/// A single read that Redis made slow is visible, although Redis does not count as failing yet.
+#[tokio::test]
+async fn the_line_of_a_request_says_how_the_cache_behaved() {
+    let redis = Redis::start();
+    let line = TcpProxy::in_front_of(redis.port).await;
+    let handler = Handler::start(&[
+        ("REDIS_URL", format!("redis://127.0.0.1:{}", line.port)),
+        ("REDIS_TIMEOUT", "1s".to_owned()),
+    ])
+    .await;
+    handler.line_with("connected to Redis").await;
+    let path = handler.client.create("Ann").await;
+    let read = async |expected: &str| {
+        assert_eq!(handler.client.get(&path).await.status, 200);
+        handler.line_with(expected).await
+    };
+    let of_read = "request: GET /api/users/{id} 200";
+    read(&format!("{of_read} source=table cache=miss,stored ms=")).await;
+    read(&format!("{of_read} source=redis cache=hit ms=")).await;
+    line.set(Route::Hung);
+    read(&format!("{of_read} source=table cache=bypass,cache-unavailable ms=")).await;
+    assert!(!handler.logged("is failing"));
+    assert!(handler.logged("request: POST /api/users 201 ms="));
 }
 
 #[tokio::test]
