@@ -1,4 +1,4 @@
-//! A connection whose reads fail when its client is too slow, or has sent no request for too long.
+//! A connection that fails when its client is too slow, or has sent no request for too long.
 //!
 //! hyper has one time limit for both: it starts when the server begins to wait for a request. Here a
 //! connection without a request may stay open for longer than a head may take.
@@ -61,7 +61,7 @@ impl Drop for InProgress {
     }
 }
 
-/// A stream whose reads fail with [`io::ErrorKind::TimedOut`] when a limit is exceeded.
+/// A stream whose reads and writes fail with [`io::ErrorKind::TimedOut`] when a limit is exceeded.
 pub(crate) struct WatchedStream {
     stream: TcpStream,
     activity: Activity,
@@ -77,6 +77,19 @@ impl WatchedStream {
         let &Limits { head_timeout, idle_timeout, .. } = limits;
         let timer = Box::pin(sleep(idle_timeout));
         Self { stream, activity, head_timeout, idle_timeout, timer }
+    }
+
+    /// What a read or a write returns: its own result, or that a limit is exceeded while it waits. A
+    /// write waits if the client does not read its responses; it has the time of an idle connection.
+    fn within_limits<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        match result {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.poll_exceeded(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        }
     }
 
     /// Waits until a limit is exceeded.
@@ -108,13 +121,10 @@ impl AsyncRead for WatchedStream {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if read.is_ready() {
-            if buffer.filled().len() > before {
-                self.activity.bytes_arrived();
-            }
-            return read;
+        if buffer.filled().len() > before {
+            self.activity.bytes_arrived();
         }
-        self.poll_exceeded(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        self.within_limits(cx, read)
     }
 }
 
@@ -124,7 +134,8 @@ impl AsyncWrite for WatchedStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.within_limits(cx, written)
     }
 
     fn poll_write_vectored(
@@ -132,7 +143,8 @@ impl AsyncWrite for WatchedStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.within_limits(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -40,7 +40,8 @@ pub struct Limits {
     /// The time in which the head of a request must arrive, from its first byte on. A connection that
     /// takes longer is closed.
     pub head_timeout: Duration,
-    /// How long a connection may be open without a request. It must be longer than any client keeps
+    /// How long a connection may be open without a request, and how long a client may leave its
+    /// responses unread. It must be longer than any client keeps
     /// idle connections in its pool, since otherwise the server could close a connection while a
     /// request is on its way. The Functions host keeps them for one minute: that is the
     /// [default](https://learn.microsoft.com/dotnet/api/system.net.http.socketshttphandler.pooledconnectionidletimeout)
@@ -144,12 +145,11 @@ impl Acceptor {
     }
 
     async fn permit(&self) -> OwnedSemaphorePermit {
-        let permits = Arc::clone(&self.permits);
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return permit;
         }
         log::warn!("{} connections are open, the limit: further ones wait", self.limit);
-        match permits.acquire_owned().await {
+        match Arc::clone(&self.permits).acquire_owned().await {
             Ok(permit) => permit,
             Err(_) => std::future::pending().await, // the semaphore is never closed
         }

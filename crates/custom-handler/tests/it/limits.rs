@@ -100,6 +100,16 @@ async fn a_connection_without_a_request_is_closed_but_not_one_whose_request_is_i
 }
 
 #[tokio::test]
+async fn a_connection_whose_client_does_not_read_is_closed() {
+    let address = server(|limits| limits.idle_timeout = SHORT).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // The server stops reading when it cannot write, and then this client cannot write either.
+    let requests = REQUEST.repeat(1000);
+    let writes = async { while stream.write_all(&requests).await.is_ok() {} };
+    timeout(SOON, writes).await.expect("the connection is closed");
+}
+
+#[tokio::test]
 async fn a_connection_above_the_limit_waits_until_another_closes() {
     let address = server(|limits| limits.connections = 2).await;
     let mut open = Vec::new();
