@@ -120,12 +120,19 @@ impl From<Refusal> for ApiError {
 
 impl From<LoadError> for ApiError {
     fn from(error: LoadError) -> Self {
-        log::error!("{error}");
+        // Logged at two places, because repetitions are folded by place: an outage must not hide a row
+        // that cannot be read.
         match error {
-            LoadError::Unavailable(_) => ApiError::Unavailable,
-            LoadError::Unreadable(_) => ApiError::Internal(
-                "the stored row is not a user: it needs PartitionKey, RowKey and Name, all text; a PATCH of its name repairs it",
-            ),
+            LoadError::Unavailable(_) => {
+                log::error!("{error}");
+                ApiError::Unavailable
+            }
+            LoadError::Unreadable(_) => {
+                log::error!("{error}");
+                ApiError::Internal(
+                    "the stored row is not a user: it needs PartitionKey, RowKey and Name, all text; a PATCH of its name repairs it",
+                )
+            }
         }
     }
 }

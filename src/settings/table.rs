@@ -292,13 +292,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_bound_is_a_duration_and_every_default_is_within_its_bounds() {
+    fn every_bound_has_its_type_and_every_default_is_within_its_bounds() {
         for variable in VARIABLES {
-            if let Allowed::Durations { from, to, .. } = variable.allowed {
-                let [from, to] = [from, to].map(|text| humantime::parse_duration(text).unwrap());
-                assert_eq!(variable.allowed.range(), from..=to);
-                let default = humantime::parse_duration(variable.default.value().unwrap()).unwrap();
-                assert!((from..=to).contains(&default), "{}", variable.name);
+            let default = variable.default.value();
+            match variable.allowed {
+                Allowed::Words(_) => {}
+                Allowed::Numbers { from, to } => {
+                    let default = default.unwrap().parse().unwrap();
+                    assert!((from..=to).contains(&default), "{}", variable.name);
+                }
+                Allowed::Durations { from, to, .. } => {
+                    let [from, to, default] = [from, to, default.unwrap()]
+                        .map(|it| humantime::parse_duration(it).unwrap());
+                    assert_eq!(variable.allowed.range(), from..=to);
+                    assert!((from..=to).contains(&default), "{}", variable.name);
+                }
             }
         }
     }

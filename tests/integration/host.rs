@@ -1,6 +1,7 @@
 //! The handler behind the Functions host, in each of the three ways that the host may call it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::client::json as with_json;
@@ -266,9 +267,8 @@ async fn the_host_answers_requests_that_are_for_no_function(mode: Mode) {
     assert!(!host.lines().iter().any(sent), "the handler received none of them");
 }
 
-/// The host sends a proxied call again if the handler dies while it works on it, whatever the method.
-#[tokio::test]
-async fn a_call_is_repeated_if_the_handler_dies_during_it() {
+/// A handler without Redis, whose calls to the table can be held up.
+async fn on_a_table_behind_a_proxy() -> (Host, Proxy, Arc<Azurite>) {
     let azurite = Azurite::shared();
     let proxy = Proxy::in_front_of(azurite.port).await;
     let host = Host::start(
@@ -280,6 +280,13 @@ async fn a_call_is_repeated_if_the_handler_dies_during_it() {
         ],
     )
     .await;
+    (host, proxy, azurite)
+}
+
+/// The host sends a proxied call again if the handler dies while it works on it, whatever the method.
+#[tokio::test]
+async fn a_call_is_repeated_if_the_handler_dies_during_it() {
+    let (host, proxy, _azurite) = on_a_table_behind_a_proxy().await;
     let path = host.client.create("Ann").await;
 
     proxy.decide_once(Call::is_read, Fate::Swallow);
@@ -316,17 +323,7 @@ async fn a_call_is_repeated_if_the_handler_dies_during_it() {
 /// the one that was sent.
 #[tokio::test]
 async fn a_put_is_repeated_by_the_client_if_the_handler_dies_during_it() {
-    let azurite = Azurite::shared();
-    let proxy = Proxy::in_front_of(azurite.port).await;
-    let host = Host::start(
-        Mode::Proxy,
-        &[
-            ("REDIS_URL", String::new()),
-            ("USERS_TABLE_CONNECTION", connection_string(proxy.port)),
-            ("USERS_TABLE_NAME", fresh_table()),
-        ],
-    )
-    .await;
+    let (host, proxy, _azurite) = on_a_table_behind_a_proxy().await;
     let (path, body) = ("/api/users/01KB584F3Y9AF31621Q7N62Q67", r#"{"name":"Ann"}"#);
     let inserts = |call: &Call| call.method == Method::POST && !call.path.ends_with("/Tables");
     host.client.create("Bea").await; // the table is there from now on

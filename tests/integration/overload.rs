@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -80,6 +82,22 @@ async fn calls_above_the_limits_are_answered_at_once() {
     }
     assert_eq!(proxy.count(Call::is_read), 4);
     assert_eq!(client.patch(&users[0], r#"{"name":"Cleo"}"#).await.status, 200);
+}
+
+/// The setting arrives at the server; what the server does with it is tested in `custom-handler`.
+#[tokio::test]
+async fn the_number_of_connections_is_bounded() {
+    let handler = Handler::start(&[("HANDLER_CONNECTIONS", "1".to_owned())]).await;
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut byte = [0];
+    let mut first = TcpStream::connect(("127.0.0.1", handler.port)).await.unwrap();
+    first.write_all(request).await.unwrap();
+    first.read_exact(&mut byte).await.unwrap();
+    handler.line_with("the limit of 1 open connections is reached").await;
+    let mut second = TcpStream::connect(("127.0.0.1", handler.port)).await.unwrap();
+    second.write_all(request).await.unwrap();
+    drop(first);
+    tokio::time::timeout(LONG, second.read_exact(&mut byte)).await.expect("it is served").unwrap();
 }
 
 /// Attempts that take longer than a third of the time are repeated, but not while they do so one after

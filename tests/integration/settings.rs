@@ -53,6 +53,13 @@ fn an_invalid_value_is_reported_with_what_is_allowed() {
         ("FUNCTIONS_CUSTOMHANDLER_PORT", "70710", "0 to 65535"),
         ("FUNCTIONS_CUSTOMHANDLER_PORT", "http", "0 to 65535"),
         ("HANDLER_ADDRESS", "localhost", "an IP address"),
+        ("HANDLER_CONNECTIONS", "0", "from 1 to 1000000"),
+        ("HANDLER_CONNECTIONS", "many", "from 1 to 1000000, such as 10000"),
+        ("TABLE_CALLS", "0", "from 1 to 10000"),
+        ("TABLE_CALLS", "10001", "from 1 to 10000"),
+        ("TABLE_CALLS", "1.5", "a whole number from 1 to 10000"),
+        ("TABLE_QUEUE", "-1", "from 0 to 1000000"),
+        ("TABLE_QUEUE", "1000001", "from 0 to 1000000"),
         ("USERS_TABLE_NAME", "my-users", "3 to 63 letters and digits"),
         ("USERS_TABLE_NAME", "1users", "the first a letter"),
         ("USERS_TABLE_NAME", "ab", "3 to 63 letters and digits"),
@@ -86,6 +93,12 @@ fn an_invalid_value_is_reported_with_what_is_allowed() {
 #[test]
 fn the_ends_of_each_range_are_allowed() {
     for (name, value) in [
+        ("HANDLER_CONNECTIONS", "1"),
+        ("HANDLER_CONNECTIONS", "1000000"),
+        ("TABLE_CALLS", "1"),
+        ("TABLE_CALLS", "10000"),
+        ("TABLE_QUEUE", "0"),
+        ("TABLE_QUEUE", "1000000"),
         ("TABLE_TIMEOUT", "100ms"),
         ("REDIS_TIMEOUT", "5ms"),
         ("REDIS_TIMEOUT", "1s"),

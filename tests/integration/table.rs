@@ -212,18 +212,23 @@ async fn a_create_that_may_have_been_applied_is_not_reported_as_refused() {
     assert_eq!(setup.rows().await.unwrap().len(), 1, "and so it was");
 }
 
-#[tokio::test]
-async fn a_write_whose_outcome_is_unknown_is_sent_once_and_reported_as_unknown() {
-    let setup = Setup::start(&[("TABLE_TIMEOUT", "300ms".into())]).await;
-    let path = setup.client.create("Ann").await;
-    for (fate, applied) in [
+/// What can happen to a write so that its outcome is unknown, and whether it is applied.
+fn unknown_outcomes() -> [(Fate, bool); 6] {
+    [
         (Fate::LoseReply, true),
         (Fate::Swallow, false),
         (Fate::Answer(503, "busy"), false),
         (Fate::Answer(500, ""), false),
         (Fate::Answer(429, ""), false),
         (Fate::Answer(408, ""), false),
-    ] {
+    ]
+}
+
+#[tokio::test]
+async fn a_write_whose_outcome_is_unknown_is_sent_once_and_reported_as_unknown() {
+    let setup = Setup::start(&[("TABLE_TIMEOUT", "300ms".into())]).await;
+    let path = setup.client.create("Ann").await;
+    for (fate, applied) in unknown_outcomes() {
         setup.client.patch(&path, r#"{"name":"Ann"}"#).await;
         setup.proxy.forget();
         setup.proxy.decide_once(writes(merge()), fate.clone());
@@ -254,14 +259,7 @@ async fn put(client: &Client, path: &str, condition: Option<(&str, &str)>) -> An
 #[tokio::test]
 async fn a_put_whose_outcome_is_unknown_is_repeated_by_the_client_and_not_by_the_handler() {
     let setup = Setup::start(&[("TABLE_TIMEOUT", "300ms".into())]).await;
-    for (fate, applied) in [
-        (Fate::LoseReply, true),
-        (Fate::Swallow, false),
-        (Fate::Answer(503, "busy"), false),
-        (Fate::Answer(500, ""), false),
-        (Fate::Answer(429, ""), false),
-        (Fate::Answer(408, ""), false),
-    ] {
+    for (fate, applied) in unknown_outcomes() {
         let path = format!("/api/users/{}", Ulid::generate());
         setup.client.get(&path).await; // remembered as not found
         setup.proxy.forget();

@@ -22,7 +22,7 @@ pub(crate) struct With<'a> {
 }
 
 impl Handler {
-    /// Starts a handler. Unless the settings say otherwise, it logs warnings only.
+    /// Starts a handler. Unless the settings say otherwise, it logs errors only.
     pub(crate) async fn start(with: With<'_>) -> Self {
         let port = free_port();
         let binary = std::env::var_os("HANDLER").map_or_else(

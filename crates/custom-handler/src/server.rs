@@ -41,9 +41,9 @@ pub struct Limits {
     /// takes longer is closed.
     pub head_timeout: Duration,
     /// How long a connection may be open without a request, and how long a client may leave its
-    /// responses unread. It must be longer than any client keeps
-    /// idle connections in its pool, since otherwise the server could close a connection while a
-    /// request is on its way. The Functions host keeps them for one minute: that is the
+    /// responses unread. It must be longer than any client keeps idle connections in its pool, since
+    /// otherwise the server could close a connection while a request is on its way. The Functions host
+    /// keeps them for one minute: that is the
     /// [default](https://learn.microsoft.com/dotnet/api/system.net.http.socketshttphandler.pooledconnectionidletimeout)
     /// of .NET's client.
     pub idle_timeout: Duration,
@@ -148,7 +148,7 @@ impl Acceptor {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return permit;
         }
-        log::warn!("{} connections are open, the limit: further ones wait", self.limit);
+        log::warn!("the limit of {} open connections is reached: further ones wait", self.limit);
         match Arc::clone(&self.permits).acquire_owned().await {
             Ok(permit) => permit,
             Err(_) => std::future::pending().await, // the semaphore is never closed

@@ -8,12 +8,12 @@
 
 mod access;
 mod availability;
+mod calls;
 mod fault;
 mod identity;
 mod row;
 mod throttle;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,9 +21,7 @@ use async_trait::async_trait;
 use azure_core::{Etag, RetryOptions, TransportOptions};
 use azure_data_tables::IfMatchCondition;
 use azure_data_tables::clients::{EntityClient, TableClient, TableServiceClientBuilder};
-use backon::{ExponentialBuilder, Retryable};
 use serde::de::{DeserializeOwned, IgnoredAny};
-use tokio::time::{Instant, timeout_at};
 
 use crate::users::{User, UserId};
 
@@ -32,25 +30,14 @@ use super::{
 };
 
 pub use self::access::TableAccess;
-use self::availability::Availability;
+use self::calls::Calls;
 use self::fault::{Fault, describe};
 use self::row::{PARTITION, Row};
 pub use self::throttle::Concurrency;
-use self::throttle::Throttle;
-
-/// How many attempts a call has that may be repeated. Each gets an equal part of the call's time.
-const ATTEMPTS: u32 = 3;
 
 /// How often a put tries both to insert and to merge. Each further round means that the user was created
 /// and deleted by others in between.
 const PUT_ROUNDS: u32 = 3;
-
-/// The pauses between attempts, jittered. They count towards the call's time.
-const RETRY_PAUSES: ExponentialBuilder = ExponentialBuilder::new()
-    .with_min_delay(Duration::from_millis(25))
-    .with_max_delay(Duration::from_millis(250))
-    .with_max_times(ATTEMPTS as usize - 1)
-    .with_jitter();
 
 /// Idle connections are closed after this time. Azure's front ends drop connections that have been
 /// idle for some minutes, and a request on such a connection would be lost.
@@ -60,10 +47,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct TableStore {
     access: TableAccess,
     name: String,
-    timeout: Duration,
     table: Arc<OnceLock<TableClient>>,
-    throttle: Throttle,
-    availability: Availability,
+    calls: Calls,
 }
 
 fn client(access: &TableAccess, table: &str) -> reqwest::Result<TableClient> {
@@ -80,15 +65,6 @@ fn client(access: &TableAccess, table: &str) -> reqwest::Result<TableClient> {
     Ok(service.table_client(table))
 }
 
-async fn within<T>(
-    deadline: Instant,
-    request: impl Future<Output = Result<T, Fault>>,
-) -> Result<T, Fault> {
-    let time = deadline.saturating_duration_since(Instant::now());
-    let no_answer = |_| Err(Fault::Unknown(format!("no answer within {} ms", time.as_millis())));
-    timeout_at(deadline, request).await.unwrap_or_else(no_answer)
-}
-
 impl TableStore {
     /// A store in the table of this name, which is created when a request finds it missing. Connects
     /// when it is first used. `timeout` is the bound on each call: the wait for its turn and all of its
@@ -100,11 +76,9 @@ impl TableStore {
         concurrency: Concurrency,
     ) -> Self {
         Self {
-            throttle: Throttle::new(concurrency, timeout / ATTEMPTS),
-            availability: Availability::new(access.endpoint()),
+            calls: Calls::new(access.endpoint(), timeout, concurrency),
             access,
             name: name.to_owned(),
-            timeout,
             table: Arc::default(),
         }
     }
@@ -166,64 +140,6 @@ impl TableStore {
                     Err(Fault::Refused(format!("the table cannot be created: {cause}")))
                 }
             },
-        }
-    }
-
-    /// When a call that is made now must be complete.
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.timeout
-    }
-
-    /// Makes a call when it is its turn.
-    async fn call<T, F>(&self, call: impl FnOnce(Instant) -> F) -> Result<T, Fault>
-    where
-        F: Future<Output = Result<T, Fault>>,
-    {
-        let deadline = self.deadline();
-        let _permit = self.throttle.admit().await?;
-        // Boxed, so that a call does not occupy all of its memory while it waits for its turn.
-        let outcome = Box::pin(call(deadline)).await;
-        self.availability.note(outcome.as_ref().err());
-        outcome
-    }
-
-    /// One attempt of a call.
-    async fn attempt<T>(
-        &self,
-        deadline: Instant,
-        request: impl Future<Output = Result<T, Fault>>,
-    ) -> Result<T, Fault> {
-        let begun = Instant::now();
-        let outcome = within(deadline, request).await;
-        self.throttle.record(begun.elapsed(), Instant::now() >= deadline);
-        outcome
-    }
-
-    /// As many attempts of a call as it may have; only one, which may take all of the time, while the
-    /// table is slow. Once the outcome of an attempt is unknown, the refusal of a later attempt does
-    /// not make it known.
-    async fn attempts<T, F>(&self, deadline: Instant, request: impl Fn() -> F) -> Result<T, Fault>
-    where
-        F: Future<Output = Result<T, Fault>>,
-    {
-        let any_unknown = AtomicBool::new(false);
-        let attempt = || async {
-            let share = Instant::now() + self.timeout / ATTEMPTS;
-            let end = if self.throttle.is_slow() { deadline } else { deadline.min(share) };
-            let outcome = self.attempt(end, request()).await;
-            if let Err(Fault::Unknown(_)) = outcome {
-                any_unknown.store(true, Ordering::Relaxed);
-            }
-            outcome
-        };
-        let may_repeat = |fault: &Fault| fault.is_transient() && !self.throttle.is_slow();
-        match within(deadline, attempt.retry(RETRY_PAUSES).when(may_repeat)).await {
-            Err(Fault::Refused(cause) | Fault::NotSent(cause))
-                if any_unknown.load(Ordering::Relaxed) =>
-            {
-                Err(Fault::Unknown(cause))
-            }
-            outcome => outcome,
         }
     }
 
@@ -293,8 +209,7 @@ impl TableStore {
                 etags => {
                     let id = id.to_string();
                     let current = self.read::<IgnoredAny>(PARTITION, &id);
-                    let current = within(Instant::now() + self.timeout / 2, current).await;
-                    let current = current.map_err(Fault::before_the_write)?;
+                    let current = self.calls.before_a_write(current).await?;
                     let current = current.ok_or(Fault::NotFound)?.etag;
                     if !etags.contains(&current) {
                         return Err(Fault::ConditionFailed);
@@ -310,7 +225,7 @@ impl TableStore {
 #[async_trait]
 impl Store for TableStore {
     async fn load(&self, id: UserId) -> Result<Option<Versioned<User>>, LoadError> {
-        Ok(self.call(|deadline| self.attempts(deadline, || self.read_user(id))).await?)
+        Ok(self.calls.with_retries(|| self.read_user(id)).await?)
     }
 
     async fn insert(&self, user: &User) -> Result<ETag, WriteError> {
@@ -329,7 +244,7 @@ impl Store for TableStore {
                 outcome => outcome,
             }
         };
-        Ok(self.call(|deadline| self.attempts(deadline, insert)).await?)
+        Ok(self.calls.with_retries(insert).await?)
     }
 
     async fn update(&self, user: &User, condition: &Condition) -> Result<ETag, WriteError> {
@@ -338,7 +253,7 @@ impl Store for TableStore {
             let if_match = self.if_match(user.id, condition).await?;
             self.merge_row(user.id, &row, if_match).await
         };
-        Ok(self.call(|deadline| self.attempt(deadline, update)).await?)
+        Ok(self.calls.once(update).await?)
     }
 
     async fn put(&self, user: &User, condition: &PutCondition) -> Result<Put, WriteError> {
@@ -353,7 +268,7 @@ impl Store for TableStore {
                 }
             }
         };
-        match self.call(|deadline| self.attempt(deadline, put)).await {
+        match self.calls.once(put).await {
             Err(Fault::Exists | Fault::NotFound) => Err(WriteError::PreconditionFailed),
             outcome => Ok(outcome?),
         }
@@ -365,13 +280,13 @@ impl Store for TableStore {
             let entity = self.user_entity(id).await?;
             self.send(|| entity.delete().if_match(if_match.clone()).into_future()).await
         };
-        self.call(|deadline| self.attempt(deadline, delete)).await?;
+        self.calls.once(delete).await?;
         Ok(())
     }
 
     async fn probe(&self) -> Result<(), LoadError> {
         // Not a call that waits for its turn: a busy table is not a broken one.
-        within(self.deadline(), self.read::<IgnoredAny>("probe", "probe")).await?;
+        self.calls.aside(self.read::<IgnoredAny>("probe", "probe")).await?;
         Ok(())
     }
 

@@ -110,6 +110,20 @@ async fn a_connection_whose_client_does_not_read_is_closed() {
 }
 
 #[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let address = server(|_| {}).await;
+    for (length, status) in [(32 * 1024, "200"), (128 * 1024, "431")] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head =
+            format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(length));
+        let _ = stream.write_all(head.as_bytes()).await; // the server need not read all of it
+        let mut response = [0; 12];
+        stream.read_exact(&mut response).await.unwrap();
+        assert_eq!(response[9..], *status.as_bytes(), "{length} bytes");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_above_the_limit_waits_until_another_closes() {
     let address = server(|limits| limits.connections = 2).await;
     let mut open = Vec::new();
