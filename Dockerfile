@@ -9,12 +9,13 @@ RUN apk add --no-cache make=~4.4
 ENV JEMALLOC_SYS_WITH_MALLOC_CONF=narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
-COPY crates/bench/Cargo.toml crates/bench/
+COPY bench/Cargo.toml bench/
+COPY bench/peers/axum/Cargo.toml bench/peers/axum/
 COPY crates/cache-aside/Cargo.toml crates/cache-aside/
 COPY crates/custom-handler/Cargo.toml crates/custom-handler/
 COPY crates/test-servers/Cargo.toml crates/test-servers/
 # The dependencies alone, in a layer that stays valid when only the code changes.
-RUN for package in . crates/*; do mkdir "$package/src" && touch "$package/src/lib.rs" || exit 1; done && \
+RUN for package in . bench bench/peers/axum crates/*; do mkdir "$package/src" && touch "$package/src/lib.rs" || exit 1; done && \
     echo 'fn main() {}' > src/main.rs && cargo build --release --locked
 COPY crates crates
 COPY src src
