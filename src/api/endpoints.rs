@@ -1,29 +1,31 @@
 //! The endpoints, one function for each.
 
 use custom_handler::http::header::{IF_MATCH, IF_NONE_MATCH};
-use custom_handler::{Call, Response};
+use custom_handler::Call;
 
 use crate::store::{Condition, Put};
 use crate::users::{Name, User, UserDocument, UserId};
 
 use super::entity_tags::{EntityTags, put_condition};
 use super::error::{ApiError, Write};
-use super::reply::{self, Origin};
+use super::reply::{self, Origin, Reply};
 use super::request::parse_name;
 use super::{Api, Endpoint};
 
+type Answer = Result<Reply, ApiError>;
+
 /// Creates a user, with the given name or a random one.
-pub(super) async fn users_create(api: Api, call: Call<Endpoint>) -> Result<Response, ApiError> {
+pub(super) async fn users_create(api: &Api, call: Call<Endpoint>) -> Answer {
     let name = parse_name(&call.headers, &call.body?)?.unwrap_or_else(Name::random);
     let user = User { id: UserId::random(), name };
     let created = api.users().create(&user).await;
     let (etag, timing) =
         created.map_err(|error| ApiError::from_write(error, user.id, Write::Create))?;
-    Ok(reply::with_timing(reply::created(user, &etag), timing))
+    Ok(reply::with_timing(reply::created(user, &etag), timing).into())
 }
 
 /// Returns a user, and where it came from.
-pub(super) async fn users_get(api: Api, call: Call<Endpoint>) -> Result<Response, ApiError> {
+pub(super) async fn users_get(api: &Api, call: Call<Endpoint>) -> Answer {
     let id = user_id(&call)?;
     let read = api.users().get(id).await?;
     let origin = Origin::new(read.source, api.users().cache_kind());
@@ -34,11 +36,11 @@ pub(super) async fn users_get(api: Api, call: Call<Endpoint>) -> Result<Response
             _ => reply::found(user, origin),
         },
     };
-    Ok(reply::with_timing(reply::with_origin(response, origin), read.timing))
+    Ok(reply::with_origin(reply::with_timing(response, read.timing), origin))
 }
 
 /// Creates or replaces the user with the id in the path.
-pub(super) async fn users_put(api: Api, call: Call<Endpoint>) -> Result<Response, ApiError> {
+pub(super) async fn users_put(api: &Api, call: Call<Endpoint>) -> Answer {
     let id = given_id(&call).parse().map_err(|_| {
         ApiError::BadRequest(
             "the id must be a ULID: 26 of the digits and the letters but I, L, O and U, the first of them 0 to 7"
@@ -53,11 +55,11 @@ pub(super) async fn users_put(api: Api, call: Call<Endpoint>) -> Result<Response
         Put::Created(etag) => reply::created(user, etag),
         Put::Replaced(etag) => reply::updated(&UserDocument::from(user), etag),
     };
-    Ok(reply::with_timing(response, put.timing))
+    Ok(reply::with_timing(response, put.timing).into())
 }
 
 /// Renames a user.
-pub(super) async fn users_update(api: Api, call: Call<Endpoint>) -> Result<Response, ApiError> {
+pub(super) async fn users_update(api: &Api, call: Call<Endpoint>) -> Answer {
     let name = required_name(&call)?;
     let user = User { id: user_id(&call)?, name };
     let condition = condition(&call);
@@ -65,26 +67,21 @@ pub(super) async fn users_update(api: Api, call: Call<Endpoint>) -> Result<Respo
     let updated = updated
         .map_err(|error| ApiError::from_write(error, given_id(&call), Write::Change(&condition)))?;
     let response = reply::updated(&UserDocument::from(user), &updated.value);
-    Ok(reply::with_timing(response, updated.timing))
+    Ok(reply::with_timing(response, updated.timing).into())
 }
 
 /// Deletes a user.
-pub(super) async fn users_delete(api: Api, call: Call<Endpoint>) -> Result<Response, ApiError> {
+pub(super) async fn users_delete(api: &Api, call: Call<Endpoint>) -> Answer {
     let condition = condition(&call);
     let deleted = api.users().delete(user_id(&call)?, &condition).await;
     let deleted = deleted
         .map_err(|error| ApiError::from_write(error, given_id(&call), Write::Change(&condition)))?;
-    Ok(reply::with_timing(reply::deleted(), deleted.timing))
+    Ok(reply::with_timing(reply::deleted(), deleted.timing).into())
 }
 
 /// Reports whether the cache and the store work, by trying them.
-pub(super) async fn health(api: Api) -> Result<Response, ApiError> {
-    Ok(reply::health(&api.0.probes.health(api.users()).await))
-}
-
-/// Reports that the handler is running, regardless of the cache and the store.
-pub(super) async fn live() -> Result<Response, ApiError> {
-    Ok(reply::alive())
+pub(super) async fn health(api: &Api) -> Answer {
+    Ok(reply::health(&api.0.probes.health(api.users()).await).into())
 }
 
 /// The id as written in the path.

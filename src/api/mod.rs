@@ -7,7 +7,6 @@ mod health;
 mod reply;
 mod request;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,17 +17,26 @@ use crate::repository::Repository;
 
 use self::error::ApiError;
 use self::health::Probes;
-use self::reply::Origin;
+use self::reply::Reply;
 use self::request::MAX_BODY_LENGTH;
 
 /// An endpoint: the function as the host knows it, and what answers its calls.
 pub struct Endpoint {
     /// The name of its folder, its route and its methods.
     pub function: Function,
-    answer: fn(Api, Call<Endpoint>) -> Answer,
+    operation: Operation,
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response, ApiError>> + Send>>;
+/// What answers the calls of an endpoint.
+enum Operation {
+    UsersGet,
+    UsersCreate,
+    UsersPut,
+    UsersUpdate,
+    UsersDelete,
+    Health,
+    Live,
+}
 
 impl AsRef<Function> for Endpoint {
     fn as_ref(&self) -> &Function {
@@ -45,7 +53,7 @@ pub static ENDPOINTS: [Endpoint; 7] = [
             methods: &[Method::GET, Method::HEAD],
             body_limit: 0,
         },
-        answer: |api, call| Box::pin(endpoints::users_get(api, call)),
+        operation: Operation::UsersGet,
     },
     Endpoint {
         function: Function {
@@ -54,7 +62,7 @@ pub static ENDPOINTS: [Endpoint; 7] = [
             methods: &[Method::POST],
             body_limit: MAX_BODY_LENGTH,
         },
-        answer: |api, call| Box::pin(endpoints::users_create(api, call)),
+        operation: Operation::UsersCreate,
     },
     Endpoint {
         function: Function {
@@ -63,7 +71,7 @@ pub static ENDPOINTS: [Endpoint; 7] = [
             methods: &[Method::PUT],
             body_limit: MAX_BODY_LENGTH,
         },
-        answer: |api, call| Box::pin(endpoints::users_put(api, call)),
+        operation: Operation::UsersPut,
     },
     Endpoint {
         function: Function {
@@ -72,7 +80,7 @@ pub static ENDPOINTS: [Endpoint; 7] = [
             methods: &[Method::PATCH],
             body_limit: MAX_BODY_LENGTH,
         },
-        answer: |api, call| Box::pin(endpoints::users_update(api, call)),
+        operation: Operation::UsersUpdate,
     },
     Endpoint {
         function: Function {
@@ -81,7 +89,7 @@ pub static ENDPOINTS: [Endpoint; 7] = [
             methods: &[Method::DELETE],
             body_limit: 0,
         },
-        answer: |api, call| Box::pin(endpoints::users_delete(api, call)),
+        operation: Operation::UsersDelete,
     },
     Endpoint {
         function: Function {
@@ -90,7 +98,7 @@ pub static ENDPOINTS: [Endpoint; 7] = [
             methods: &[Method::GET, Method::HEAD],
             body_limit: 0,
         },
-        answer: |api, _| Box::pin(endpoints::health(api)),
+        operation: Operation::Health,
     },
     Endpoint {
         function: Function {
@@ -99,7 +107,7 @@ pub static ENDPOINTS: [Endpoint; 7] = [
             methods: &[Method::GET, Method::HEAD],
             body_limit: 0,
         },
-        answer: |_, _| Box::pin(endpoints::live()),
+        operation: Operation::Live,
     },
 ];
 
@@ -138,17 +146,26 @@ impl Handler for Api {
 
     async fn call(&self, call: Call<Endpoint>) -> Response {
         let (endpoint, method, received) = (call.endpoint, call.method.clone(), call.received);
-        let answer = (endpoint.answer)(self.clone(), call).await;
-        let response = answer.unwrap_or_else(ApiError::into_response);
-        log_request(&method, endpoint.function.route, &response, received);
-        response
+        // Boxed, except for a read, so that a hit does not have to reserve space for the others.
+        let reply = match endpoint.operation {
+            Operation::UsersGet => endpoints::users_get(self, call).await,
+            Operation::UsersCreate => Box::pin(endpoints::users_create(self, call)).await,
+            Operation::UsersPut => Box::pin(endpoints::users_put(self, call)).await,
+            Operation::UsersUpdate => Box::pin(endpoints::users_update(self, call)).await,
+            Operation::UsersDelete => Box::pin(endpoints::users_delete(self, call)).await,
+            Operation::Health => Box::pin(endpoints::health(self)).await,
+            Operation::Live => Ok(reply::alive().into()),
+        };
+        let reply = reply.unwrap_or_else(|error| error.into_response().into());
+        log_request(&method, endpoint.function.route, &reply, received);
+        reply.response
     }
 
     fn refuse(&self, method: &Method, refusal: Refusal) -> Response {
         let received = Instant::now();
-        let response = ApiError::from(refusal).into_response();
-        log_request(method, NO_ROUTE, &response, received);
-        response
+        let reply = Reply::from(ApiError::from(refusal).into_response());
+        log_request(method, NO_ROUTE, &reply, received);
+        reply.response
     }
 
     fn ready(&self) -> Response {
@@ -158,10 +175,11 @@ impl Handler for Api {
 
 /// One line for each request. It has the route instead of the path, because a path contains an id,
 /// which is personal data.
-fn log_request(method: &Method, route: &str, response: &Response, received: Instant) {
+fn log_request(method: &Method, route: &str, reply: &Reply, received: Instant) {
     let slash = if route == NO_ROUTE { "" } else { "/" };
-    let (status, ms) = (response.status().as_u16(), received.elapsed().as_secs_f64() * 1000.0);
-    match response.extensions().get::<Origin>() {
+    let status = reply.response.status().as_u16();
+    let ms = received.elapsed().as_secs_f64() * 1000.0;
+    match &reply.origin {
         Some(origin) => {
             log::info!(target: REQUEST_LOG, "{method} {slash}{route} {status} {origin} ms={ms:.3}");
         }

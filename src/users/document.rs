@@ -1,6 +1,7 @@
 //! A user as a JSON document.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{Name, User, UserId};
 
@@ -12,8 +13,15 @@ use super::{Name, User, UserId};
 ///
 /// The API returns users in this form, and they are cached in it. The field names are part of the
 /// API's contract; the table's columns are defined in `store/table/row.rs`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserDocument {
+///
+/// It is kept as the text, because a hit needs nothing else: what the cache has is checked, and returned
+/// as it is.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct UserDocument(Box<RawValue>);
+
+#[derive(Serialize, Deserialize)]
+struct Fields {
     #[serde(rename = "PartitionKey")]
     kind: Kind,
     #[serde(rename = "RowKey")]
@@ -23,7 +31,7 @@ pub struct UserDocument {
 }
 
 /// A document with another value in this field is not a user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 enum Kind {
     #[serde(rename = "user")]
     User,
@@ -31,7 +39,47 @@ enum Kind {
 
 impl From<User> for UserDocument {
     fn from(User { id, name }: User) -> Self {
-        Self { kind: Kind::User, id, name }
+        Self::from(Fields { kind: Kind::User, id, name })
+    }
+}
+
+impl From<Fields> for UserDocument {
+    fn from(fields: Fields) -> Self {
+        #[allow(clippy::expect_used)] // texts can always be written as JSON
+        Self(to_raw_value(&fields).expect("the fields are texts"))
+    }
+}
+
+impl<'de> Deserialize<'de> for UserDocument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        if is_as_written(json.get()) {
+            return Ok(Self(json));
+        }
+        // Somebody else has written it, or the name has quotes in it.
+        let fields: Fields = serde_json::from_str(json.get()).map_err(de::Error::custom)?;
+        Ok(fields.into())
+    }
+}
+
+/// Whether this JSON is a document as this module writes it, found out without parsing the name: a
+/// name without quotes ends where the document does.
+fn is_as_written(json: &str) -> bool {
+    let parts = || {
+        let rest = json.strip_prefix(r#"{"PartitionKey":"user","RowKey":""#)?;
+        let (id, rest) = rest.split_once('"')?;
+        Some((id, rest.strip_prefix(r#","Name":""#)?.strip_suffix("\"}")?))
+    };
+    parts().is_some_and(|(id, name)| {
+        !name.contains('"')
+            && !id.contains(|letter: char| letter.is_ascii_lowercase())
+            && id.parse::<UserId>().is_ok()
+    })
+}
+
+impl PartialEq for UserDocument {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
     }
 }
 
@@ -39,17 +87,56 @@ impl From<User> for UserDocument {
 mod tests {
     use super::*;
 
+    const ID: &str = "01KB584F3Y9AF31621Q7N62Q67";
+
+    fn document(name: &str) -> UserDocument {
+        let (id, name) = (ID.parse().unwrap(), Name::parse(name).unwrap());
+        UserDocument::from(User { id, name })
+    }
+
+    fn parse(json: &str) -> serde_json::Result<UserDocument> {
+        serde_json::from_str(json)
+    }
+
     #[test]
     fn a_user_document_has_three_fields_in_order() {
-        let id = "01KB584F3Y9AF31621Q7N62Q67";
-        let name = Name::parse("Angelica Hill").unwrap();
-        let document = UserDocument::from(User { id: id.parse().unwrap(), name });
-        let json = serde_json::to_string(&document).unwrap();
+        let json = serde_json::to_string(&document("Angelica Hill")).unwrap();
         let expected =
-            format!(r#"{{"PartitionKey":"user","RowKey":"{id}","Name":"Angelica Hill"}}"#);
+            format!(r#"{{"PartitionKey":"user","RowKey":"{ID}","Name":"Angelica Hill"}}"#);
         assert_eq!(json, expected);
-        assert_eq!(serde_json::from_str::<UserDocument>(&json).unwrap(), document);
-        let other = json.replace("\"user\"", "\"other\"");
-        assert!(serde_json::from_str::<UserDocument>(&other).is_err());
+    }
+
+    #[test]
+    fn a_document_is_read_back_as_it_was_written() {
+        for name in ["Angelica Hill", "Ann \"Annie\" O'Hara", "Åsa \\ Öberg", "}", "\"}", "\\"] {
+            let json = serde_json::to_string(&document(name)).unwrap();
+            assert_eq!(is_as_written(&json), !name.contains('"'), "{json}");
+            assert_eq!(parse(&json).unwrap(), document(name));
+        }
+    }
+
+    #[test]
+    fn a_document_in_another_form_is_written_again() {
+        for json in [
+            format!(r#"{{"Name":"Ann","RowKey":"{ID}","PartitionKey":"user"}}"#),
+            format!(r#"{{ "PartitionKey":"user", "RowKey":"{ID}", "Name":"Ann" }}"#),
+            format!(r#"{{"PartitionKey":"user","RowKey":"{ID}","Name":"Ann","Age":"7"}}"#),
+            format!(r#"{{"PartitionKey":"user","RowKey":"{}","Name":"Ann"}}"#, ID.to_lowercase()),
+        ] {
+            assert_eq!(parse(&json).unwrap(), document("Ann"), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_user_is_refused() {
+        for json in [
+            format!(r#"{{"PartitionKey":"other","RowKey":"{ID}","Name":"Ann"}}"#),
+            format!(r#"{{"PartitionKey":"user","RowKey":"{ID}","Name":7}}"#),
+            format!(r#"{{"PartitionKey":"user","RowKey":"{ID}"}}"#),
+            format!(r#"{{"PartitionKey":"user","RowKey":"{ID}","Name":"Ann","Name":"Bob"}}"#),
+            r#"{"PartitionKey":"user","RowKey":"8","Name":"Ann"}"#.to_owned(),
+        ] {
+            assert!(parse(&json).is_err(), "{json}");
+        }
     }
 }

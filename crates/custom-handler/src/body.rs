@@ -1,10 +1,12 @@
 //! Reading a request's body with a limit.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
+use http_body_util::BodyDataStream;
+use hyper::body::Incoming;
 use tokio::time::timeout;
 
 /// A body above its limit is still read, but not kept, up to this length in bytes: a client whose
@@ -31,11 +33,25 @@ pub enum BodyError {
 }
 
 /// A body that has not been read yet.
-pub(crate) type Body = Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>;
+pub(crate) enum Body {
+    /// From the server's connection.
+    Incoming(Incoming),
+    /// From anywhere else.
+    Stream(Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>),
+}
 
-/// A body that is in memory already, or cannot be read.
-pub(crate) fn ready(body: Result<Bytes, BodyError>) -> Body {
-    Box::pin(futures_util::stream::iter([body]))
+impl Body {
+    /// A body that arrives in chunks.
+    pub(crate) fn chunks(
+        chunks: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static,
+    ) -> Self {
+        Self::Stream(Box::pin(chunks))
+    }
+
+    /// A body that is in memory already, or cannot be read.
+    pub(crate) fn ready(body: Result<Bytes, BodyError>) -> Self {
+        Self::chunks(futures_util::stream::iter([body]))
+    }
 }
 
 /// Reads a whole body of at most `limit` bytes, whether or not its length was announced.
@@ -43,10 +59,23 @@ pub(crate) fn ready(body: Result<Bytes, BodyError>) -> Body {
 /// # Errors
 /// See [`BodyError`].
 pub(crate) async fn read_body(body: Body, limit: usize) -> Result<Bytes, BodyError> {
-    timeout(BODY_TIMEOUT, read(body, limit)).await.unwrap_or(Err(BodyError::TooSlow))
+    let whole = async {
+        match body {
+            Body::Incoming(body) => {
+                let chunks = BodyDataStream::new(body);
+                read(chunks.map(|chunk| chunk.map_err(|_| BodyError::Incomplete)), limit).await
+            }
+            Body::Stream(chunks) => read(chunks, limit).await,
+        }
+    };
+    timeout(BODY_TIMEOUT, whole).await.unwrap_or(Err(BodyError::TooSlow))
 }
 
-async fn read(mut body: Body, limit: usize) -> Result<Bytes, BodyError> {
+async fn read(
+    body: impl Stream<Item = Result<Bytes, BodyError>>,
+    limit: usize,
+) -> Result<Bytes, BodyError> {
+    let mut body = pin!(body);
     let mut kept = BytesMut::new();
     let mut length = 0;
     while let Some(chunk) = body.next().await {
@@ -69,14 +98,25 @@ mod tests {
 
     use super::*;
 
-    fn chunks(chunks: impl IntoIterator<Item = &'static [u8], IntoIter: Send + 'static>) -> Body {
-        Box::pin(futures_util::stream::iter(chunks).map(|chunk| Ok(Bytes::from_static(chunk))))
+    fn chunks(
+        chunks: impl IntoIterator<Item = &'static [u8], IntoIter: Send + 'static>,
+    ) -> impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static {
+        futures_util::stream::iter(chunks).map(|chunk| Ok(Bytes::from_static(chunk)))
+    }
+
+    async fn read_chunks(
+        chunks: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static,
+        limit: usize,
+    ) -> Result<Bytes, BodyError> {
+        read_body(Body::chunks(chunks), limit).await
     }
 
     #[tokio::test]
     async fn a_body_of_exactly_the_limit_is_read() {
-        assert_eq!(read_body(chunks([&b"ab"[..], b"c"]), 3).await, Ok(Bytes::from_static(b"abc")));
-        assert_eq!(read_body(chunks([&b"ab"[..], b"cd"]), 3).await, Err(BodyError::TooLarge));
+        let whole = read_chunks(chunks([&b"ab"[..], b"c"]), 3).await;
+        assert_eq!(whole, Ok(Bytes::from_static(b"abc")));
+        let larger = read_chunks(chunks([&b"ab"[..], b"cd"]), 3).await;
+        assert_eq!(larger, Err(BodyError::TooLarge));
     }
 
     #[tokio::test]
@@ -89,22 +129,23 @@ mod tests {
                 counter.fetch_add(1, Ordering::Relaxed);
                 &CHUNK[..]
             });
-            assert_eq!(read_body(chunks(body), 5).await, Err(BodyError::TooLarge));
+            assert_eq!(read_chunks(chunks(body), 5).await, Err(BodyError::TooLarge));
             assert_eq!(taken.load(Ordering::Relaxed), read, "of {sent} MiB");
         }
     }
 
     #[tokio::test]
     async fn a_body_that_breaks_off_is_incomplete() {
-        let body = chunks([&b"ab"[..]]).chain(ready(Err(BodyError::Incomplete)));
-        assert_eq!(read_body(Box::pin(body), 3).await, Err(BodyError::Incomplete));
+        let broken_off = futures_util::stream::iter([Err(BodyError::Incomplete)]);
+        let body = chunks([&b"ab"[..]]).chain(broken_off);
+        assert_eq!(read_chunks(body, 3).await, Err(BodyError::Incomplete));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_end_is_too_slow_after_ten_seconds() {
         let begun = tokio::time::Instant::now();
         let body = chunks([&b"ab"[..]]).chain(futures_util::stream::pending());
-        assert_eq!(read_body(Box::pin(body), 3).await, Err(BodyError::TooSlow));
+        assert_eq!(read_chunks(body, 3).await, Err(BodyError::TooSlow));
         assert_eq!(begun.elapsed().as_secs(), 10);
     }
 }

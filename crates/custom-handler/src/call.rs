@@ -22,10 +22,10 @@ pub trait Handler: Clone + Send + Sync + 'static {
 
     /// Calls a function.
     ///
-    /// The call runs in a task of its own: it is not cancelled when the client disconnects. While it
-    /// runs, [`Invocation::current`](crate::Invocation::current) returns the call's invocation, and
-    /// every record that it logs carries the invocation's id. Neither is true in a task that the call
-    /// spawns.
+    /// A call whose method may change something (any but GET, HEAD, OPTIONS and TRACE) runs in a task
+    /// of its own, so that it is completed even if its connection fails. While a call runs,
+    /// [`Invocation::current`](crate::Invocation::current) returns its invocation, and every record that
+    /// it logs carries the invocation's id. Neither is true in a task that the call spawns.
     fn call(&self, call: Call<Self::Endpoint>) -> impl Future<Output = Response> + Send;
 
     /// The response to a request for which no function is called, or whose function panicked.

@@ -83,7 +83,11 @@ fn parameter(segment: &'static str) -> Option<&'static str> {
 }
 
 fn decode(segment: &str) -> Cow<'_, str> {
-    percent_decode_str(segment).decode_utf8_lossy()
+    // Nearly all segments have no escapes: to find that out here is cheaper than to decode them.
+    match segment.contains('%') {
+        true => percent_decode_str(segment).decode_utf8_lossy(),
+        false => Cow::Borrowed(segment),
+    }
 }
 
 #[cfg(test)]

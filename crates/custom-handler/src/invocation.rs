@@ -1,8 +1,10 @@
 //! The invocation that a request belongs to. Every record that is logged for the request knows it.
 
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::task::JoinError;
+use futures_util::FutureExt;
 use warp::http::HeaderMap;
 
 /// The host's id of the invocation, in every mode.
@@ -79,21 +81,40 @@ impl Invocation {
         CURRENT.sync_scope(self.clone(), work)
     }
 
-    /// Runs work within this invocation, in a task of its own: it is completed even if this future
-    /// is dropped.
+    /// Runs work within this invocation. The work is pinned by its caller: by value it would be copied
+    /// into each of the futures around it.
     ///
     /// # Errors
     /// The work panicked.
     pub(crate) async fn run<T>(
         &self,
+        work: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, Panicked> {
+        // As in a task, whose panic is caught in the same way, a panic can leave shared state as it was
+        // at that moment; a lock that the panic poisons says so.
+        let work = AssertUnwindSafe(CURRENT.scope(self.clone(), work)).catch_unwind();
+        work.await.map_err(|_| Panicked)
+    }
+
+    /// Runs work within this invocation, in a task of its own: it is completed even if this future
+    /// is dropped.
+    ///
+    /// # Errors
+    /// The work panicked.
+    pub(crate) async fn run_to_completion<T>(
+        &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, JoinError>
+    ) -> Result<T, Panicked>
     where
         T: Send + 'static,
     {
-        tokio::spawn(CURRENT.scope(self.clone(), work)).await
+        tokio::spawn(CURRENT.scope(self.clone(), work)).await.map_err(|_| Panicked)
     }
 }
+
+/// A call panicked. The panic has been logged where it was raised.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Panicked;
 
 fn is_id(text: &str) -> bool {
     (1..=LONGEST_ID).contains(&text.len())
@@ -107,6 +128,8 @@ fn is_traceparent(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -132,7 +155,9 @@ mod tests {
     async fn code_knows_the_invocation_it_runs_in() {
         let invocation = read(INVOCATION_ID, "abc");
         let id = || Invocation::current().and_then(|current| current.id().map(str::to_owned));
-        assert_eq!(invocation.run(async move { id() }).await.unwrap(), Some("abc".to_owned()));
+        let abc = Ok(Some("abc".to_owned()));
+        assert_eq!(invocation.run(pin!(async { id() })).await, abc);
+        assert_eq!(invocation.run_to_completion(async move { id() }).await, abc);
         assert_eq!(invocation.scope(id), Some("abc".to_owned()));
         assert!(Invocation::current().is_none());
     }
@@ -143,7 +168,7 @@ mod tests {
         let (release, released) = tokio::sync::oneshot::channel();
         let (done, is_done) = tokio::sync::oneshot::channel();
         let invocation = Invocation::default();
-        let run = invocation.run(async move {
+        let run = invocation.run_to_completion(async move {
             started.send(()).unwrap();
             released.await.unwrap();
             done.send(()).unwrap();

@@ -17,7 +17,7 @@ use warp::http::header::{
 };
 use warp::http::{HeaderMap, Method, StatusCode, Uri};
 
-use crate::body::{self, BodyError, read_body};
+use crate::body::{Body, BodyError, read_body};
 use crate::router::{Request, dispatch};
 use crate::{Function, Handler, Invocation, Refusal, Response};
 
@@ -107,11 +107,10 @@ pub(crate) async fn answer<H: Handler>(
     let received = request.received;
     let payload = read_body(request.body, LARGEST_PAYLOAD).await.map_err(BadPayload::from);
     match payload.and_then(|payload| unwrap(function, &payload)) {
-        Ok(Inner { method, path, query, headers, body }) => {
+        Ok(Inner { method, uri, headers, body }) => {
             let is_head = method == Method::HEAD;
             let invocation = invocation.in_trace_of(&headers);
-            let body = body::ready(body);
-            let inner = Request { method, path, query, headers, body, received };
+            let inner = Request { method, uri, headers, body: Body::ready(body), received };
             let response = dispatch(&handler, &invocation, inner).await;
             wrap(response, is_head).await
         }
@@ -133,8 +132,7 @@ pub(crate) async fn answer<H: Handler>(
 /// The request inside a payload.
 struct Inner {
     method: Method,
-    path: String,
-    query: String,
+    uri: Uri,
     headers: HeaderMap,
     body: Result<Bytes, BodyError>,
 }
@@ -173,8 +171,7 @@ fn unwrap(function: &Function, payload: &[u8]) -> Result<Inner, BadPayload> {
     }
     let body = body(inner.body, &headers);
     headers.remove(CONTENT_LENGTH); // of the body as the client sent it, not as it is here
-    let query = uri.query().unwrap_or_default().to_owned();
-    Ok(Inner { method, path: uri.path().to_owned(), query, headers, body })
+    Ok(Inner { method, uri, headers, body })
 }
 
 /// The body's bytes: the host sends a binary body as base64, and drops a chunked one (measured).

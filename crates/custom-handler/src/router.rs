@@ -1,73 +1,88 @@
 //! Which function a request is for, and calling it.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
+use hyper::body::Incoming;
 use warp::Filter;
-use warp::http::{HeaderMap, Method};
+use warp::http::{self, HeaderMap, Method, Uri};
 use warp::path::FullPath;
 
-use crate::body::{self, Body, BodyError, read_body};
+use crate::body::{Body, BodyError, read_body};
 use crate::{Call, Function, Handler, Invocation, Params, Refusal, Response, payload};
 
 /// A request for a function, as the client sent it.
 pub(crate) struct Request {
     pub(crate) method: Method,
     /// As in the request line, percent-encoded.
-    pub(crate) path: String,
-    /// Without the question mark.
-    pub(crate) query: String,
+    pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
     pub(crate) received: Instant,
 }
 
-/// All routes of a handler as one filter: the functions at their own routes, as the host proxies and
-/// forwards requests; `POST /{function name}`, as the host sends invocation payloads; `GET /`, the
-/// host's readiness ping; and refusals for all other requests.
+impl From<http::Request<Incoming>> for Request {
+    fn from(request: http::Request<Incoming>) -> Self {
+        let (http::request::Parts { method, uri, headers, .. }, body) = request.into_parts();
+        Self { method, uri, headers, body: Body::Incoming(body), received: Instant::now() }
+    }
+}
+
+/// All routes of a handler as one warp filter, for applications that combine it with filters of their
+/// own: the functions at their own routes, as the host proxies and forwards requests;
+/// `POST /{function name}`, as the host sends invocation payloads; `GET /`, the host's readiness ping;
+/// and refusals for all other requests.
 ///
 /// If a request is for a function's route and a payload's at the same time, which an empty route
 /// prefix makes possible, it is for the function's.
+///
+/// [`serve`](crate::serve) answers in the same way, without a filter: a filter cannot take the headers
+/// and the path out of the request, and has to copy them.
 pub fn routes(
     handler: impl Handler,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
-    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    let query = warp::query::raw().map(|query| format!("?{query}"));
+    let query = query.or(warp::any().map(String::new)).unify();
     // There is no body if a filter before this one has read it.
-    let body = warp::body::stream().map(boxed).or_else(|_| {
-        std::future::ready(Ok::<_, Infallible>((body::ready(Err(BodyError::Incomplete)),)))
+    let body = warp::body::stream().map(whole_chunks).or_else(|_| {
+        std::future::ready(Ok::<_, Infallible>((Body::ready(Err(BodyError::Incomplete)),)))
     });
     warp::method()
         .and(warp::path::full())
         .and(query)
         .and(warp::header::headers_cloned())
         .and(body)
-        .then(move |method, path: FullPath, query, headers, body| {
-            let (received, path) = (Instant::now(), path.as_str().to_owned());
-            answer(handler.clone(), Request { method, path, query, headers, body, received })
+        .then(move |method, path: FullPath, query: String, headers, body| {
+            let received = Instant::now();
+            // It was one before warp took it apart.
+            let uri = format!("{}{query}", path.as_str()).parse().unwrap_or_default();
+            answer(handler.clone(), Request { method, uri, headers, body, received })
         })
 }
 
-fn boxed<S, B, E>(body: S) -> Body
+fn whole_chunks<S, B, E>(body: S) -> Body
 where
     S: Stream<Item = Result<B, E>> + Send + 'static,
     B: Buf,
 {
-    Box::pin(body.map(|chunk| match chunk {
+    Body::chunks(body.map(|chunk| match chunk {
         Ok(mut chunk) => Ok(chunk.copy_to_bytes(chunk.remaining())),
         Err(_) => Err(BodyError::Incomplete),
     }))
 }
 
-async fn answer<H: Handler>(handler: H, request: Request) -> Response {
-    let found = find(handler.endpoints(), &request.method, &request.path);
+/// Answers a request.
+pub(crate) async fn answer<H: Handler>(handler: H, request: Request) -> Response {
+    let found = find(handler.endpoints(), &request.method, request.uri.path());
     if found.is_err() {
         if let Some(function) = invoked(handler.endpoints(), &request) {
             // Boxed, so that calls in the other modes do not have to reserve space for it.
             return Box::pin(payload::answer(handler, function, request)).await;
         }
-        if request.method == Method::GET && request.path == "/" {
+        if request.method == Method::GET && request.uri.path() == "/" {
             return handler.ready();
         }
     }
@@ -81,7 +96,7 @@ pub(crate) async fn dispatch<H: Handler>(
     invocation: &Invocation,
     request: Request,
 ) -> Response {
-    let found = find(handler.endpoints(), &request.method, &request.path);
+    let found = find(handler.endpoints(), &request.method, request.uri.path());
     call_or_refuse(handler, invocation, request, found).await
 }
 
@@ -111,7 +126,7 @@ fn invoked<E: AsRef<Function>>(
     endpoints: &'static [E],
     request: &Request,
 ) -> Option<&'static Function> {
-    let name = request.path.strip_prefix('/')?;
+    let name = request.uri.path().strip_prefix('/')?;
     let name = name.strip_suffix('/').unwrap_or(name);
     let mut functions = endpoints.iter().map(AsRef::as_ref);
     functions.find(|function| request.method == Method::POST && function.name == name)
@@ -123,25 +138,26 @@ async fn call_or_refuse<H: Handler>(
     request: Request,
     found: Result<(&'static H::Endpoint, Params), Refusal>,
 ) -> Response {
-    let Request { method, query, headers, body, received, .. } = request;
+    let Request { method, uri, headers, body, received } = request;
     let (endpoint, params) = match found {
         Ok(found) => found,
         Err(refusal) => return invocation.scope(|| handler.refuse(&method, refusal)),
     };
-    let work = {
-        let (handler, method) = (handler.clone(), method.clone());
-        async move {
-            let body = match endpoint.as_ref().body_limit {
-                0 => Ok(Bytes::new()),
-                limit => read_body(body, limit).await,
-            };
-            handler.call(Call { endpoint, method, params, query, headers, body, received }).await
-        }
+    let work = |handler: H, method| async move {
+        let body = match endpoint.as_ref().body_limit {
+            0 => Ok(Bytes::new()),
+            limit => read_body(body, limit).await,
+        };
+        let query = uri.query().unwrap_or_default().to_owned();
+        handler.call(Call { endpoint, method, params, query, headers, body, received }).await
     };
-    match invocation.run(work).await {
-        Ok(response) => response,
-        Err(_panic) => invocation.scope(|| handler.refuse(&method, Refusal::Failed)),
-    }
+    // A safe method (RFC 9110, section 9.2.1) changes nothing, so its call may be dropped midway, as it
+    // is when the process is killed. This saves a task.
+    let result = match method.is_safe() {
+        true => invocation.run(pin!(work(handler.clone(), method.clone()))).await,
+        false => invocation.run_to_completion(work(handler.clone(), method.clone())).await,
+    };
+    result.unwrap_or_else(|_| invocation.scope(|| handler.refuse(&method, Refusal::Failed)))
 }
 
 #[cfg(test)]
@@ -188,9 +204,9 @@ mod tests {
     }
 
     fn request(method: Method, path: &str) -> Request {
-        let (path, headers) = (path.to_owned(), HeaderMap::new());
-        let (body, received) = (body::ready(Ok(Bytes::new())), Instant::now());
-        Request { method, path, query: String::new(), headers, body, received }
+        let (uri, headers) = (path.parse().unwrap(), HeaderMap::new());
+        let (body, received) = (Body::ready(Ok(Bytes::new())), Instant::now());
+        Request { method, uri, headers, body, received }
     }
 
     #[test]

@@ -1,22 +1,22 @@
 //! The HTTP server: accepts connections within limits, and serves HTTP/1.1 on each.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::Handler;
 use crate::connection::{Activity, WatchedStream};
-use crate::router::routes;
+use crate::router::{Request, answer};
 
 /// The pause after a failed attempt to accept a connection. Such an attempt fails when the process or
 /// the machine has no more file descriptors or memory, and would fail again at once.
@@ -68,7 +68,6 @@ pub async fn serve<T>(
     limits: Limits,
     stop: impl Future<Output = T>,
 ) -> T {
-    let service = TowerToHyperService::new(warp::service(routes(handler)));
     let graceful = GracefulShutdown::new();
     let mut acceptor = Acceptor::new(listener, &limits);
     let mut stop = std::pin::pin!(stop);
@@ -83,12 +82,16 @@ pub async fn serve<T>(
         };
         let activity = Activity::new();
         let stream = TokioIo::new(WatchedStream::new(stream, activity.clone(), &limits));
-        let service = service.clone();
+        let handler = handler.clone();
         let service = service_fn(move |request| {
             let in_progress = activity.begin_request();
+            let handler = handler.clone();
             // Boxed, because hyper reserves space for this future as long as the connection is open.
-            let response = Box::pin(service.call(request));
-            response.inspect(move |_| drop(in_progress))
+            Box::pin(async move {
+                let response = answer(handler, Request::from(request)).await;
+                drop(in_progress);
+                Ok::<_, Infallible>(response)
+            })
         });
         let mut server = http1::Builder::new();
         // A call is completed although its client has disconnected, so there is no need to notice that

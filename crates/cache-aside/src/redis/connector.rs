@@ -8,7 +8,8 @@ use redis::auth::{BasicAuth, StreamingCredentialsProvider};
 use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisFuture, RedisResult, Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisFuture, RedisResult,
+    Value,
 };
 
 use super::RedisOptions;
@@ -22,6 +23,8 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// bursts would wait for each other.
 const PIPELINE_BUFFER: usize = 1024;
 
+const GET: &str = "GET";
+
 /// A connection that reconnects by itself: to a server, to a cluster, or to the master that sentinels
 /// name.
 #[derive(Clone)]
@@ -29,6 +32,22 @@ pub(super) enum Connection {
     Server(ConnectionManager),
     Cluster(ClusterConnection),
     Master(MasterConnection),
+}
+
+impl Connection {
+    /// `GET`, the only command of a hit. It does what [`Cmd::query_async`] does, but the commonest kind
+    /// of connection does not box the future.
+    pub(super) async fn get(mut self, key: &str) -> RedisResult<Option<Vec<u8>>> {
+        let mut command = Cmd::with_capacity(2, GET.len() + key.len());
+        command.arg(GET).arg(key);
+        let reply = match &mut self {
+            Connection::Server(connection) => connection.send_packed_command(&command).await,
+            Connection::Cluster(_) | Connection::Master(_) => {
+                self.req_packed_command(&command).await
+            }
+        };
+        Ok(FromRedisValue::from_redis_value(reply?.extract_error()?)?)
+    }
 }
 
 impl ConnectionLike for Connection {

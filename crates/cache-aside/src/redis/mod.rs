@@ -14,12 +14,12 @@ mod stackexchange;
 mod tests;
 mod url;
 
-use std::fmt::{self, Display};
+use std::fmt::{self, Display, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use redis::auth::StreamingCredentialsProvider;
-use redis::{Cmd, FromRedisValue, Script, ScriptInvocation};
+use redis::{FromRedisValue, Script, ScriptInvocation};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -93,6 +93,9 @@ pub struct RedisCache {
     scripts: Scripts,
 }
 
+/// Space for a key, without the prefix, so that most keys need one allocation. Any length is allowed.
+const LONGEST_USUAL_KEY: usize = 40;
+
 /// Also the probe: it releases an unused key.
 const RELEASE: &str = include_str!("release.lua");
 
@@ -128,7 +131,11 @@ impl RedisCache {
     }
 
     fn key(&self, key: &impl Display) -> String {
-        format!("{}{key}", self.key_prefix)
+        // `format!` would allocate several times.
+        let mut text = String::with_capacity(self.key_prefix.len() + LONGEST_USUAL_KEY);
+        text.push_str(&self.key_prefix);
+        let _ = write!(text, "{key}"); // a String takes any text
+        text
     }
 
     /// A step of a reader, which is skipped while Redis is known to be failing.
@@ -176,9 +183,7 @@ where
 {
     async fn get(&self, key: &K) -> Result<Slot<V>, CacheError> {
         let key = self.key(key);
-        let get = Cmd::get(&key);
-        let step = |mut connection| async move { get.query_async(&mut connection).await };
-        slot(self.link.unless_failing(&key, step).await)
+        slot(self.link.unless_failing(&key, |connection| connection.get(&key)).await)
     }
 
     async fn lease(&self, key: &K, token: Token, ttl: Duration) -> Result<Slot<V>, CacheError> {
