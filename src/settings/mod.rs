@@ -44,7 +44,7 @@ pub struct Settings {
     pub key_prefix: String,
     /// The durations of the pattern.
     pub policy: Policy,
-    /// What to warn about: `CACHE_` variables that are set but unknown.
+    /// What to warn about: `CACHE_` variables that are set but unknown or without effect.
     pub warnings: Vec<String>,
 }
 
@@ -220,12 +220,23 @@ impl Settings {
         let redis = given.redis_access()?;
 
         let table_timeout = given.duration(&TABLE_TIMEOUT)?;
+        let local_ttl = given.duration(&LOCAL_TTL)?;
+        let mut warnings = unknown(names);
+        // The in-process cache is as near as a copy would be, and no other process uses it.
+        let local_ttl = match redis {
+            None if !local_ttl.is_zero() => {
+                warnings.push("CACHE_LOCAL_TTL has no effect without REDIS_URL".to_owned());
+                Duration::ZERO
+            }
+            _ => local_ttl,
+        };
         let policy = Policy::builder()
             .ttl(given.duration(&TTL)?)
             .ttl_jitter(given.parse(&TTL_JITTER, parse_jitter)?)
             .negative_ttl(given.duration(&NEGATIVE_TTL)?)
             .lease_ttl(given.duration(&LEASE_TTL)?)
             .fence_ttl(given.duration(&FENCE_TTL)?)
+            .local_ttl(local_ttl)
             .stale_grace(given.duration(&STALE_GRACE)?)
             .cache_timeout(given.duration(&REDIS_TIMEOUT)?)
             .load_timeout(table_timeout)
@@ -247,7 +258,7 @@ impl Settings {
             redis,
             key_prefix,
             policy,
-            warnings: unknown(names),
+            warnings,
         })
     }
 }
@@ -291,12 +302,13 @@ fn refuse_policy(error: &PolicyError) -> InvalidSetting {
         PolicyError::FenceTtl { fence_ttl, minimum } => FENCE_TTL.refuse_because(
             &show(fence_ttl),
             &format!(
-                "it must be longer than REDIS_TIMEOUT + TABLE_TIMEOUT + {}, which is {}",
+                "it must be longer than REDIS_TIMEOUT + CACHE_LOCAL_TTL + TABLE_TIMEOUT + {}, which is {}",
                 show(&LATE_WRITE_MARGIN),
                 show(minimum)
             ),
         ),
         PolicyError::NegativeTtl { negative_ttl, .. } => NEGATIVE_TTL.refuse(&show(negative_ttl)),
+        PolicyError::LocalTtl { local_ttl, .. } => LOCAL_TTL.refuse(&show(local_ttl)),
         // Other rules cannot be broken by values within their bounds.
         other => InvalidSetting(other.to_string()),
     }

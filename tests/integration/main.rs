@@ -11,6 +11,7 @@ mod bad_input;
 mod deployment;
 mod host;
 mod identity;
+mod local_copies;
 mod make_up;
 mod outages;
 mod overload;

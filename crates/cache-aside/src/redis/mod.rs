@@ -23,7 +23,7 @@ use redis::{FromRedisValue, Script, ScriptInvocation};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cache::{Cache, CacheError, Fill, Key, Value};
+use crate::cache::{Cache, CacheError, Fill, Key, Release, Value};
 use crate::slot::{Entry, Slot, Token};
 
 use self::connection::{Failure, Link};
@@ -149,11 +149,11 @@ impl RedisCache {
     }
 
     /// A step of a writer, which is always tried: without it an old entry may live on.
-    async fn writer_step(
+    async fn writer_step<T: FromRedisValue>(
         &self,
         key: &str,
         script: &ScriptInvocation<'_>,
-    ) -> Result<(), CacheError> {
+    ) -> Result<T, CacheError> {
         let step = |mut connection| async move { script.invoke_async(&mut connection).await };
         Ok(self.link.always(key, step).await?)
     }
@@ -224,11 +224,12 @@ where
         self.writer_step(&key, &script).await
     }
 
-    async fn release(&self, key: &K, token: Token) -> Result<(), CacheError> {
+    async fn release(&self, key: &K, token: Token) -> Result<Release, CacheError> {
         let key = self.key(key);
         let mut script = self.scripts.release.key(&key);
         script.arg(token.to_string());
-        self.writer_step(&key, &script).await
+        let found: bool = self.writer_step(&key, &script).await?;
+        Ok(if found { Release::Found } else { Release::NotFound })
     }
 
     /// Releases the key `{prefix}probe`, which shows that Redis answers, executes scripts and

@@ -114,7 +114,7 @@ async fn a_read_after_a_write_that_missed_the_cache_does_not_join_an_older_reade
     let load = world.store.loading.hold_next();
     let other = world.loading(&world.b).await;
     let older = world.a.start_read();
-    until("it waits for the lease", || world.a.cache.lease_requests() > 1).await;
+    world.a.waits_for_lease().await;
     world.a.cache.loses_releases.store(true, Ordering::SeqCst);
     world.a.cache.loses_fences.store(true, Ordering::SeqCst);
     world.a.update("new").await.unwrap();
