@@ -211,6 +211,20 @@ async fn what_was_loaded_past_a_fence_is_not_copied() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_load_past_a_fence_that_was_shared_is_not_copied_either() {
+    let world = world();
+    let _writer = world.other_writer().await;
+    let lease = world.a.cache.leased.hold_next();
+    let leader = world.a.start_read();
+    until("the leader looks", || world.a.cache.leased.is_reached()).await;
+    let joiner = world.a.joining().await;
+    lease.let_go();
+    done(leader).await;
+    assert_eq!(done(joiner).await.source, loaded(Because::Fenced, Load::Shared));
+    assert_eq!(world.a.read().await.1, loaded(Because::Fenced, Load::NotStored));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_with_an_overdue_release_uses_no_copies() {
     let world = world();
     world.a.cache.loses_releases.store(true, Ordering::SeqCst);
