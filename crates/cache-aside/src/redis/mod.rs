@@ -1,5 +1,9 @@
 //! A cache on Redis: a plain `GET` for hits, a small Lua script for each other step.
 //!
+//! `SET … NX GET` could look and request the lease at once. Measured with that command in place of `GET`,
+//! a miss was not noticeably faster (it cost 8 % less CPU), and a hit not slower. But it needs Redis 7, and it
+//! is a write: hits would fail on a Redis that is full or does not reach its replicas.
+//!
 //! Redis executes a script atomically. (Garnet does so only with `--lua-transaction-mode`: a server
 //! that says that it is Garnet causes a warning.) Each script uses one key, so it works in a cluster
 //! too. The scripts are beside this file; `slot_bytes.rs` documents the bytes that they exchange.
