@@ -15,6 +15,7 @@ param storageSku string
 param zoneRedundant bool
 param virtualNetwork bool
 param alertEmail string
+param otlpEndpoint string
 
 // Built-in roles: https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 var roles = {
@@ -253,10 +254,17 @@ resource functionApp 'Microsoft.Web/sites@2024-04-01' = {
   ]
 }
 
+// The handler exports spans and metrics there, and so does the host, in place of its own telemetry.
+var telemetry = empty(otlpEndpoint) ? {} : {
+  AzureFunctionsJobHost__telemetryMode: 'OpenTelemetry'
+  OTEL_EXPORTER_OTLP_ENDPOINT: otlpEndpoint
+  OTEL_EXPORTER_OTLP_PROTOCOL: 'http/protobuf'
+}
+
 resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
   parent: functionApp
   name: 'appsettings'
-  properties: {
+  properties: union(telemetry, {
     AzureWebJobsStorage__accountName: storage.name
     AzureWebJobsStorage__credential: 'managedidentity'
     AzureWebJobsStorage__clientId: identity.properties.clientId
@@ -268,7 +276,7 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
     REDIS_URL: redisUrl
     REDIS_CREDENTIAL: 'managedidentity'
     REDIS_CLIENT_ID: identity.properties.clientId
-  }
+  })
 }
 
 resource ftp 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {

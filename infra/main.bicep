@@ -25,6 +25,9 @@ param virtualNetwork bool = false
 @description('Where to send the alert when /api/health fails. Empty: it only shows in the portal.')
 param alertEmail string = ''
 
+@description('The URL of a receiver of OTLP by HTTP, for spans and metrics. Empty: none are exported.')
+param otlpEndpoint string = ''
+
 var tags = {
   'azd-env-name': environmentName
 }
@@ -47,6 +50,7 @@ module app 'app.bicep' = {
     zoneRedundant: zoneRedundant
     virtualNetwork: virtualNetwork
     alertEmail: alertEmail
+    otlpEndpoint: otlpEndpoint
   }
 }
 

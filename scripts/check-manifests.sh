@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks the deployment files: renders each overlay and validates it strictly against the schemas of two
-# Kubernetes versions, scans for insecure settings, and lints the Dockerfile, compose.yaml, the workflows
-# and the Bicep. Then breaks a copy of each input, and fails if its check still passes.
+# Kubernetes versions, scans for insecure settings, and lints the Dockerfile, compose.yaml, the workflows,
+# the Bicep and the alert rules. Then breaks a copy of each input, and fails if its check still passes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/installation.sh
@@ -12,6 +12,16 @@ kubernetes_versions="1.37.0 1.36.0"
 venv=target/manifests
 install_venv "$venv" scripts/manifests-requirements.txt "the checkers"
 PATH=$PWD/$venv/bin:$PATH
+
+# promtool, from Debian's package of Prometheus, which is not installed: it would start a server.
+has promtool || PATH=$PATH:$PWD/target/prometheus/usr/bin
+has promtool || {
+  echo "Unpacking promtool."
+  rm -rf target/prometheus
+  mkdir -p target/prometheus
+  as_root apt-get update -qq
+  (cd target/prometheus && apt-get download -qq prometheus && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb)
+}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -38,18 +48,30 @@ check_overlays() {
   rm -rf "$work/rendered"
   render "$1" && kubectl kustomize "$1/kustomize/argocd" >/dev/null
 }
-# The overlays with function keys, made as docs/deploy.md says. The release overlay is based on k3s.
-check_keys() {
-  rm -rf "$work/rendered" "$work/keys"
-  mkdir "$work/keys"
-  cp -R "$1/kustomize" "$work/keys" || return 1
+# render_with TREE COMPONENT: renders the overlays with a component, added as docs/deploy.md says. The
+# release overlay is based on k3s.
+render_with() {
+  rm -rf "$work/rendered" "$work/with"
+  mkdir "$work/with"
+  cp -R "$1/kustomize" "$work/with" || return 1
   local overlay
   for overlay in k3s azure; do
-    printf 'components:\n  - ../../components/function-keys\n' >>"$work/keys/kustomize/overlays/$overlay/kustomization.yaml"
+    printf 'components:\n  - ../../components/%s\n' "$2" >>"$work/with/kustomize/overlays/$overlay/kustomization.yaml"
   done
-  render "$work/keys" || return 1
-  "$1/scripts/function-keys.sh" >"$work/keys/secret.yaml" || return 1
-  validate "$work/keys/secret.yaml" && rules keys "$work/keys/secret.yaml"
+  render "$work/with"
+}
+check_telemetry() {
+  render_with "$1" telemetry || return 1
+  local rendered
+  for rendered in "$work"/rendered/*.yaml; do
+    grep -q '^  OTEL_EXPORTER_OTLP_ENDPOINT: http://' "$rendered" && grep -q '^  REDIS_URL: ' "$rendered" || return 1
+  done
+}
+check_alerts() { promtool check rules "$1/docs/operate/alerts.yaml"; }
+check_keys() {
+  render_with "$1" function-keys || return 1
+  "$1/scripts/function-keys.sh" >"$work/with/secret.yaml" || return 1
+  validate "$work/with/secret.yaml" && rules keys "$work/with/secret.yaml"
 }
 scan() { checkov --config-file scripts/checkov.yaml --framework "$1" "${@:2}"; }
 check_policies() {
@@ -71,7 +93,7 @@ check_bicep() {
   rules bicep "$1"/infra/*.bicep
 }
 
-checks="overlays keys policies dockerfile compose workflows bicep"
+checks="overlays telemetry alerts keys policies dockerfile compose workflows bicep"
 for check in $checks; do
   if ! said=$("check_$check" . 2>&1); then
     echo "$said"
@@ -86,7 +108,7 @@ must_fail() {
   local check=$1 file=$2 edit=$3 tree=$work/broken
   rm -rf "$tree"
   mkdir -p "$tree"
-  cp -R .github kustomize infra scripts Dockerfile compose.yaml "$tree"
+  cp -R .github docs kustomize infra scripts Dockerfile compose.yaml "$tree"
   sed -i "$edit" "$tree/$file"
   if cmp -s "$file" "$tree/$file"; then echo "$edit does not change $file"; exit 1; fi
   if "check_$check" "$tree" >/dev/null 2>&1; then
@@ -104,6 +126,10 @@ must_fail overlays kustomize/overlays/k3s/azurite.yaml 's/Prune=false,//'
 must_fail overlays kustomize/overlays/k3s/azurite.yaml '/- apiVersion: v1/,/kind:/d; s/^      metadata:/    - metadata:/'
 must_fail overlays kustomize/base/horizontalpodautoscaler.yaml 's/periodSeconds: 30/periodSeconds: soon/'
 must_fail overlays kustomize/overlays/release/kustomization.yaml 's/newName: .*/newName: [ghcr.io]/'
+must_fail telemetry kustomize/components/telemetry/kustomization.yaml 's/behavior: merge/behavior: replace/'
+must_fail telemetry kustomize/components/telemetry/networkpolicy.yaml 's/podSelector:/podSelectors:/'
+must_fail alerts docs/operate/alerts.yaml 's/histogram_quantile(/histogram_quantiles(/'
+must_fail alerts docs/operate/alerts.yaml 's/for: 5m/for: five minutes/'
 must_fail keys kustomize/components/function-keys/kustomization.yaml '/emptyDir: null/d'
 must_fail keys scripts/function-keys.sh 's/head -c 40/head -c 4/'
 must_fail keys scripts/function-keys.sh 's/"systemKeys": \[\]/"systemKeys": null/'

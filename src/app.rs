@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cache_aside::CacheError;
 use custom_handler::Limits;
@@ -13,12 +14,17 @@ use crate::cache::UserCache;
 use crate::repository::Repository;
 use crate::settings::Settings;
 use crate::store::{MemoryStore, Store, TableStore};
+use crate::telemetry::{StartError, Telemetry};
+
+/// How long the handler waits at its end until spans and metrics have been exported.
+const FLUSH_TIME: Duration = Duration::from_secs(2);
 
 /// An application that listens but does not serve yet.
 pub struct App {
     listener: TcpListener,
     limits: Limits,
     api: Api,
+    telemetry: Telemetry,
 }
 
 /// Why the application does not start.
@@ -32,6 +38,9 @@ pub enum BuildError {
     /// The client library does not accept the address.
     #[error("REDIS_URL: {0}")]
     Redis(CacheError),
+    /// A variable that the exporter of spans and metrics reads is not valid.
+    #[error("{0}")]
+    Telemetry(#[from] StartError),
 }
 
 impl App {
@@ -43,14 +52,25 @@ impl App {
         let listener = TcpListener::bind(settings.listen)
             .await
             .map_err(|error| BuildError::Listen(settings.listen, error))?;
-        let auditor = Auditor::new(settings.audit);
-        let users =
-            Repository::new(cache(settings)?, store(settings), settings.policy.clone(), auditor);
-        let api = Api::new(users);
+        let telemetry = Telemetry::start(settings.telemetry.as_ref())?;
+        if let (true, Some(endpoint)) = (telemetry.is_on(), &settings.telemetry) {
+            log::info!(
+                "exporting spans and metrics to {}",
+                endpoint.origin().ascii_serialization()
+            );
+        }
+        let users = Repository::new(
+            cache(settings, &telemetry)?,
+            store(settings, &telemetry),
+            settings.policy.clone(),
+            Auditor::new(settings.audit),
+            &telemetry,
+        );
+        let api = Api::new(users, telemetry.clone());
         connect(settings, &api);
         let mut limits = Limits::default();
         limits.connections = settings.connections;
-        Ok(Self { listener, limits, api })
+        Ok(Self { listener, limits, api, telemetry })
     }
 
     /// The address it listens on, with the actual port if the setting was 0.
@@ -61,26 +81,28 @@ impl App {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop` completes, then finishes the requests in progress, and returns what `stop`
-    /// returned.
+    /// Serves until `stop` completes, then finishes the requests in progress, exports the spans and
+    /// metrics that are left, and returns what `stop` returned.
     pub async fn run_until<T: Send + 'static>(
         self,
         stop: impl Future<Output = T> + Send + 'static,
     ) -> T {
-        custom_handler::serve(self.listener, self.api, self.limits, stop).await
+        let stopped = custom_handler::serve(self.listener, self.api, self.limits, stop).await;
+        self.telemetry.flush(FLUSH_TIME).await;
+        stopped
     }
 }
 
-fn cache(settings: &Settings) -> Result<UserCache, BuildError> {
+fn cache(settings: &Settings, telemetry: &Telemetry) -> Result<UserCache, BuildError> {
     let Some(access) = &settings.redis else {
         log::info!("REDIS_URL is not set: users are cached in this process");
         return Ok(UserCache::in_process());
     };
-    UserCache::on_redis(access, &settings.key_prefix, settings.policy.cache_timeout())
-        .map_err(BuildError::Redis)
+    let timeout = settings.policy.cache_timeout();
+    UserCache::on_redis(access, &settings.key_prefix, timeout, telemetry).map_err(BuildError::Redis)
 }
 
-fn store(settings: &Settings) -> Arc<dyn Store> {
+fn store(settings: &Settings, telemetry: &Telemetry) -> Arc<dyn Store> {
     let Some(access) = settings.table.clone() else {
         log::info!(
             "USERS_TABLE_CONNECTION is not set: users are stored in this process and lost when it ends"
@@ -88,7 +110,7 @@ fn store(settings: &Settings) -> Arc<dyn Store> {
         return Arc::new(MemoryStore::default());
     };
     let (name, timeout) = (&settings.table_name, settings.policy.write_timeout());
-    Arc::new(TableStore::new(access, name, timeout, settings.table_concurrency))
+    Arc::new(TableStore::new(access, name, timeout, settings.table_concurrency, telemetry.clone()))
 }
 
 /// What to do if a server on this machine does not answer.

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::identity::{Identity, RedisCredentials};
 use crate::store::Versioned;
+use crate::telemetry::Telemetry;
 use crate::users::{UserDocument, UserId};
 
 /// What is cached under a user's id.
@@ -57,11 +58,16 @@ impl UserCache {
         access: &RedisAccess,
         prefix: &str,
         timeout: Duration,
+        telemetry: &Telemetry,
     ) -> Result<Self, CacheError> {
         let options = RedisOptions::new(access.url.clone());
         let mut options = options.key_prefix(format!("{prefix}user:")).timeout(timeout);
         if let Some(identity) = &access.identity {
             options = options.credentials(Arc::new(RedisCredentials(identity.clone())));
+        }
+        if let Some(observer) = telemetry.observer() {
+            telemetry.cache_is_redis();
+            options = options.observer(observer);
         }
         RedisCache::connect(options).map(Self::Redis)
     }

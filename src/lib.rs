@@ -14,7 +14,7 @@
 //! - [`store`]: the interface to a store of users, on Azure Tables and in process.
 //! - [`users`]: what a user is.
 //! - [`identity`]: the handler's identity in Azure, used instead of keys.
-//! - [`telemetry`]: what is logged.
+//! - [`telemetry`]: what is logged, and the spans and metrics that are exported.
 
 pub mod api;
 pub mod app;

@@ -48,7 +48,7 @@ fn check() -> ExitCode {
 
 #[tokio::main]
 async fn serve() -> ExitCode {
-    telemetry::start();
+    telemetry::start_logging();
     let code = run().await.unwrap_or_else(|error| {
         log::error!("{error}");
         ExitCode::FAILURE

@@ -12,6 +12,7 @@ use cache_aside::{CacheAside, CacheError, Policy, Read, Source, Timing, Written}
 use crate::audit::Auditor;
 use crate::cache::{CacheKind, CachedUser, UserCache};
 use crate::store::{Condition, ETag, LoadError, Put, PutCondition, Store, StoreKind, WriteError};
+use crate::telemetry::Telemetry;
 use crate::users::{User, UserDocument, UserId};
 
 /// The users.
@@ -24,9 +25,19 @@ pub struct Repository {
 
 impl Repository {
     /// The users in this store, behind this cache.
-    pub fn new(cache: UserCache, store: Arc<dyn Store>, policy: Policy, auditor: Auditor) -> Self {
+    pub fn new(
+        cache: UserCache,
+        store: Arc<dyn Store>,
+        policy: Policy,
+        auditor: Auditor,
+        telemetry: &Telemetry,
+    ) -> Self {
         let cache_kind = cache.kind();
-        Self { cache_kind, cached: Arc::new(CacheAside::new(cache, policy)), store, auditor }
+        let mut cached = CacheAside::new(cache, policy);
+        if let Some(observer) = telemetry.observer() {
+            cached = cached.observed_by(observer);
+        }
+        Self { cache_kind, cached: Arc::new(cached), store, auditor }
     }
 
     /// Reads a user.

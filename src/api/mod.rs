@@ -7,6 +7,7 @@ mod health;
 mod reply;
 mod request;
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,10 +15,11 @@ use custom_handler::http::Method;
 use custom_handler::{Call, Function, Handler, Refusal, Response};
 
 use crate::repository::Repository;
+use crate::telemetry::{RequestSpan, Telemetry};
 
 use self::error::ApiError;
 use self::health::Probes;
-use self::reply::Reply;
+use self::reply::{Origin, Reply};
 use self::request::MAX_BODY_LENGTH;
 
 /// An endpoint: the function as the host knows it, and what answers its calls.
@@ -36,6 +38,13 @@ enum Operation {
     UsersDelete,
     Health,
     Live,
+}
+
+impl Operation {
+    /// Whether its calls get a span. Those of the probes, every few seconds, would be most of all traces.
+    fn is_traced(&self) -> bool {
+        !matches!(self, Operation::Health | Operation::Live)
+    }
 }
 
 impl AsRef<Function> for Endpoint {
@@ -124,12 +133,13 @@ pub struct Api(Arc<Parts>);
 struct Parts {
     users: Repository,
     probes: Probes,
+    telemetry: Telemetry,
 }
 
 impl Api {
     /// The API over these users.
-    pub fn new(users: Repository) -> Self {
-        Self(Arc::new(Parts { users, probes: Probes::default() }))
+    pub fn new(users: Repository, telemetry: Telemetry) -> Self {
+        Self(Arc::new(Parts { users, probes: Probes::default(), telemetry }))
     }
 
     pub(crate) fn users(&self) -> &Repository {
@@ -146,8 +156,47 @@ impl Handler for Api {
 
     async fn call(&self, call: Call<Endpoint>) -> Response {
         let (endpoint, method, received) = (call.endpoint, call.method.clone(), call.received);
+        let work = pin!(self.reply(call));
+        let route = endpoint.function.route;
+        let is_traced = endpoint.operation.is_traced();
+        let request = self.0.telemetry.begin_request(&method, Some(route), received, is_traced);
+        let reply = match request {
+            None => work.await,
+            // Boxed, so that without telemetry no space is reserved for it.
+            Some(request) => Box::pin(observed(request, work)).await,
+        };
+        log_request(&method, route, &reply, received);
+        reply.response
+    }
+
+    fn refuse(&self, method: &Method, refusal: Refusal) -> Response {
+        let received = Instant::now();
+        // The span of a call that has panicked has been recorded.
+        let is_traced = refusal != Refusal::Failed;
+        let reply = Reply::from(ApiError::from(refusal).into_response());
+        if let Some(request) = self.0.telemetry.begin_request(method, None, received, is_traced) {
+            request.end(reply.response.status(), None);
+        }
+        log_request(method, NO_ROUTE, &reply, received);
+        reply.response
+    }
+
+    fn ready(&self) -> Response {
+        reply::alive()
+    }
+}
+
+/// Works on a request within its span.
+async fn observed(request: Box<RequestSpan>, work: Pin<&mut impl Future<Output = Reply>>) -> Reply {
+    let reply = request.scope(work).await;
+    request.end(reply.response.status(), reply.origin.map(Origin::source));
+    reply
+}
+
+impl Api {
+    async fn reply(&self, call: Call<Endpoint>) -> Reply {
         // Boxed, except for a read, so that a hit does not have to reserve space for the others.
-        let reply = match endpoint.operation {
+        let reply = match call.endpoint.operation {
             Operation::UsersGet => endpoints::users_get(self, call).await,
             Operation::UsersCreate => Box::pin(endpoints::users_create(self, call)).await,
             Operation::UsersPut => Box::pin(endpoints::users_put(self, call)).await,
@@ -156,20 +205,7 @@ impl Handler for Api {
             Operation::Health => Box::pin(endpoints::health(self)).await,
             Operation::Live => Ok(reply::alive().into()),
         };
-        let reply = reply.unwrap_or_else(|error| error.into_response().into());
-        log_request(&method, endpoint.function.route, &reply, received);
-        reply.response
-    }
-
-    fn refuse(&self, method: &Method, refusal: Refusal) -> Response {
-        let received = Instant::now();
-        let reply = Reply::from(ApiError::from(refusal).into_response());
-        log_request(method, NO_ROUTE, &reply, received);
-        reply.response
-    }
-
-    fn ready(&self) -> Response {
-        reply::alive()
+        reply.unwrap_or_else(|error| error.into_response().into())
     }
 }
 

@@ -53,6 +53,11 @@ impl Origin {
         Self { source, cache }
     }
 
+    /// Where the user came from.
+    pub(super) fn source(self) -> Source {
+        self.source
+    }
+
     /// The `source` in the body. Copies are `memory`, too; `Cache-Status` tells them apart.
     pub(super) fn name(self) -> &'static str {
         match (self.source, self.cache) {

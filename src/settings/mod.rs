@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use cache_aside::redis::{InvalidRedisUrl, RedisUrl};
 use cache_aside::{LATE_WRITE_MARGIN, Policy, PolicyError};
+use reqwest::Url;
 use ulid::Ulid;
 
 use crate::cache::RedisAccess;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub policy: Policy,
     /// The share of hits that are audited, from 0 to 1.
     pub audit: f64,
+    /// Where spans and metrics are exported to; `None`: nowhere.
+    pub telemetry: Option<Url>,
     /// What to warn about: `CACHE_` variables that are set but unknown or without effect.
     pub warnings: Vec<String>,
 }
@@ -116,6 +119,14 @@ impl Given<'_> {
             let number = text.parse().ok().filter(|number| (from..=to).contains(number))?;
             usize::try_from(number).ok()
         })
+    }
+
+    /// A URL, if one is set.
+    fn endpoint(&self, variable: &Variable) -> Result<Option<Url>, InvalidSetting> {
+        let Some(text) = self.text(variable) else { return Ok(None) };
+        let url = Url::parse(&text).ok();
+        let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        url.map(Some).ok_or_else(|| variable.refuse(&text))
     }
 
     /// A value of a type whose error says what is allowed.
@@ -260,6 +271,7 @@ impl Settings {
             redis,
             key_prefix,
             policy,
+            telemetry: given.endpoint(&OTLP_ENDPOINT)?,
             audit: given.parse(&AUDIT, |text| percentage(text, 100.0))?,
             warnings,
         })

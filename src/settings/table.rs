@@ -265,6 +265,12 @@ pub(super) const STALE_GRACE: Variable = variable(
     durations("0s", "24h"),
     "how long past its TTL a handler's copy of an entry may be served while the table cannot be reached; 0s turns it off",
 );
+pub(super) const OTLP_ENDPOINT: Variable = variable(
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    InWords("no spans and no metrics"),
+    Words("the http:// or https:// URL of a receiver of OTLP by HTTP and protobuf"),
+    "where spans and metrics are exported to, at /v1/traces and /v1/metrics below it",
+);
 pub(super) const LOG: Variable = variable(
     "RUST_LOG",
     Value(telemetry::DEFAULT_FILTER),
@@ -273,7 +279,7 @@ pub(super) const LOG: Variable = variable(
 );
 
 /// All variables, in the README's order.
-pub const VARIABLES: [&Variable; 25] = [
+pub const VARIABLES: [&Variable; 26] = [
     &PORT,
     &ADDRESS,
     &CONNECTIONS,
@@ -298,6 +304,7 @@ pub const VARIABLES: [&Variable; 25] = [
     &LOCAL_TTL,
     &STALE_GRACE,
     &AUDIT,
+    &OTLP_ENDPOINT,
     &LOG,
 ];
 

@@ -44,9 +44,9 @@ fn image_environment() -> BTreeMap<String, String> {
 fn settings(environment: &BTreeMap<String, String>) -> Settings {
     for name in environment.keys() {
         let of_handler = VARIABLES.iter().any(|variable| variable.name == name);
-        let of_host = ["AzureWebJobs", "AzureFunctionsJobHost__", "FUNCTIONS_", "ASPNETCORE_"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix));
+        let prefixes =
+            ["AzureWebJobs", "AzureFunctionsJobHost__", "FUNCTIONS_", "ASPNETCORE_", "OTEL_"];
+        let of_host = prefixes.iter().any(|prefix| name.starts_with(prefix));
         assert!(of_handler || of_host, "{name} is not a setting of the handler or of the host");
     }
     let value = |name: &str| environment.get(name).cloned();
@@ -65,6 +65,31 @@ fn the_settings_of_the_overlays_are_valid() {
         assert_eq!(redis.identity.is_some(), is_passwordless, "{overlay}");
         assert_eq!(settings.warnings, [] as [&str; 0]);
     }
+}
+
+/// The host reads the same variables: the handler exports by http/protobuf only, so both must.
+#[test]
+fn the_telemetry_component_and_the_bicep_switch_the_handler_and_the_host_on() {
+    let mut all = image_environment();
+    let component = environment("kustomize/components/telemetry/settings.env");
+    all.extend(component.clone());
+    let endpoint = settings(&all).telemetry.expect("an endpoint");
+    assert_eq!(endpoint.port(), Some(4318));
+    let policy = read("kustomize/components/telemetry/networkpolicy.yaml");
+    assert!(policy.contains("- port: 4318\n"));
+    assert_eq!(component["AzureFunctionsJobHost__telemetryMode"], "OpenTelemetry");
+    assert_eq!(component["OTEL_EXPORTER_OTLP_PROTOCOL"], "http/protobuf");
+
+    let bicep = read("infra/app.bicep");
+    let block = bicep.split("var telemetry = ").nth(1).expect("its settings");
+    let block = block.split("\n}").next().unwrap();
+    let names: Vec<_> = block
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.trim().split_once(": ").map(|(name, _)| name))
+        .collect();
+    assert_eq!(names, component.keys().collect::<Vec<_>>());
+    assert!(block.contains("_PROTOCOL: 'http/protobuf'"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use cache_aside_handler::store::{
     Concurrency, Condition, ETag, LoadError, MemoryStore, Put, PutCondition, Store, TableStore,
     WriteError,
 };
+use cache_aside_handler::telemetry::Telemetry;
 use cache_aside_handler::users::{Name, User, UserId};
 
 use crate::support::{Azurite, connection_string, free_port, fresh_table};
@@ -56,7 +57,7 @@ fn on_azurite() -> (TableStore, Arc<Azurite>) {
 fn table_store(port: u16) -> TableStore {
     let access = connection_string(port).parse().unwrap();
     let concurrency = Concurrency { calls: 16, queue: 16 };
-    TableStore::new(access, &fresh_table(), Duration::from_secs(3), concurrency)
+    TableStore::new(access, &fresh_table(), Duration::from_secs(3), concurrency, Telemetry::off())
 }
 
 fn user(name: &str) -> User {

@@ -26,13 +26,41 @@ impl<V: Clone + Send + Sync + 'static> Value for V {}
 /// No request fails because of it: reads use the store, and writes proceed without the cache. A
 /// step that was sent may still execute later.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct CacheError(String);
+#[error("{description}")]
+pub struct CacheError {
+    description: String,
+    kind: CacheErrorKind,
+}
+
+/// Which kind of error it is, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CacheErrorKind {
+    /// The cache was not asked, because it is known to be failing.
+    Skipped,
+    /// The cache did not answer in time.
+    Timeout,
+    /// Anything else.
+    Other,
+}
 
 impl CacheError {
-    /// An error with this description, which goes to the log.
+    /// An error with this description, which goes to the log, and of the kind
+    /// [`Other`](CacheErrorKind::Other).
     pub fn new(description: impl Into<String>) -> Self {
-        Self(description.into())
+        Self { description: description.into(), kind: CacheErrorKind::Other }
+    }
+
+    /// The same error, of this kind.
+    #[must_use]
+    pub fn with_kind(mut self, kind: CacheErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Which kind of error it is.
+    pub fn kind(&self) -> CacheErrorKind {
+        self.kind
     }
 }
 

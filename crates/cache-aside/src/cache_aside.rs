@@ -34,6 +34,7 @@ use crate::copies::Copies;
 use crate::error::{LoadError, Outcome, WriteError};
 use crate::lease::{self, Claim};
 use crate::memory::MemoryCache;
+use crate::observer::{Event, FenceEnd, Observer};
 use crate::overdue::OverdueReleases;
 use crate::policy::Policy;
 use crate::shared_loads::{Leader, Role, SharedLoads};
@@ -62,6 +63,7 @@ pub struct CacheAside<K, V, E, C = MemoryCache<K, V>> {
     loads_without_cache: SharedLoads<K, Result<Answer<V>, E>>,
     copies: Copies<K, V>,
     overdue: OverdueReleases<K>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
@@ -73,8 +75,21 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
             loads_without_cache: SharedLoads::new(),
             copies: Copies::new(&policy),
             overdue: OverdueReleases::new(),
+            observer: None,
             policy,
         }
+    }
+
+    /// Tells an observer what the pattern does, for metrics and traces. Without one, observing costs a
+    /// few branches.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    fn call<'a>(&'a self, key: &'a K) -> Call<'a, K, C> {
+        Call::new(&*self.cache, key, self.observer.as_deref())
     }
 
     /// Reads a value: from the cache if it is there, and otherwise with `load`, which is called once
@@ -90,7 +105,7 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
     where
         L: Future<Output = Result<Option<V>, E>>,
     {
-        let mut call = Call::new(&*self.cache, key);
+        let mut call = self.call(key);
         // Noted first: a copy may be kept only if no write has begun since.
         let generation = self.copies.generation(key);
         let (entry, source) = match self.read(&mut call, load).await {
@@ -102,13 +117,18 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
             }
             Err(error) => {
                 let copy = if error.is_outage() { self.copies.stale(key) } else { None };
-                let Some(copy) = copy else { return Err(error) };
+                let Some(copy) = copy else {
+                    call.tell(Event::Read { source: None, is_found: false, timing: call.timing });
+                    return Err(error);
+                };
                 log::warn!("returning a stale copy: {error}");
                 let seconds_left = copy.seconds_left();
                 (copy, Source::StaleCopy { seconds_left })
             }
         };
-        Ok(Read { value: entry.found, source, timing: call.timing })
+        let (value, timing) = (entry.found, call.timing);
+        call.tell(Event::Read { source: Some(source), is_found: value.is_some(), timing });
+        Ok(Read { value, source, timing })
     }
 
     /// Finds the value in a local copy or in the cache, or shares another reader's load, or leads a load.
@@ -227,7 +247,9 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         // From now on a write may begin and complete before this reader learns that the fill was
         // accepted; a reader that begins after that write must not join.
         leader.close();
-        call.fill(lease, entry, ttl).await.ok()
+        let fill = call.fill(lease, entry, ttl).await.ok();
+        call.tell(Event::Fill(fill));
+        fill
     }
 
     async fn forfeit(&self, call: &mut Call<'_, K, C>, lease: Token) {
@@ -249,14 +271,14 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         F: Future<Output = Result<T, W>>,
         W: WriteError,
     {
-        let mut call = Call::new(&*self.cache, key);
+        let mut call = self.call(key);
         let token = Token::new();
         self.copies.forget(key);
         // If this fails, the write goes on: the release removes any older entry.
         let fence = self.fence(&mut call, token).await;
         let result = call.wait_for_store(write()).await;
         self.copies.forget(key);
-        match result.as_ref().map_err(WriteError::outcome) {
+        let end = match result.as_ref().map_err(WriteError::outcome) {
             Ok(_) | Err(Outcome::NotApplied) => {
                 let release = self.release(&mut call, token).await;
                 // Otherwise an old entry may have been filled and copied meanwhile. A fence without a reply
@@ -264,6 +286,12 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
                 let has_stood = fence.is_ok() && release == Ok(Release::Found);
                 if !has_stood {
                     self.wait_for_copies(&mut call).await;
+                }
+                match (fence, release) {
+                    (_, Err(_)) => FenceEnd::ReleaseOverdue,
+                    (Err(_), _) => FenceEnd::NotPlaced,
+                    (_, Ok(Release::NotFound)) => FenceEnd::Lost,
+                    (_, Ok(Release::Found)) => FenceEnd::Released,
                 }
             }
             Err(Outcome::Unknown) => {
@@ -273,8 +301,10 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
                     // this writer in its first fence, if that one was placed.
                     let _ = self.release(&mut call, Token::new()).await;
                 }
+                FenceEnd::Left
             }
-        }
+        };
+        call.tell(Event::Fence(end));
         Ok(Written { value: result?, timing: call.timing })
     }
 
@@ -310,7 +340,8 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         let release = call.release(token).await;
         if release.is_err() {
             let (cache, key) = (Arc::clone(&self.cache), call.key.clone());
-            self.overdue.retry(cache, key, token, self.policy.longest_stale());
+            let longest_stale = self.policy.longest_stale();
+            self.overdue.retry(cache, key, token, longest_stale, self.observer.clone());
         }
         release
     }
@@ -332,7 +363,7 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         L: Future<Output = Result<Option<V>, E>>,
         V: PartialEq,
     {
-        let mut call = Call::new(&*self.cache, key);
+        let mut call = self.call(key);
         let Ok(Slot::Entry(entry)) = call.get().await else {
             return Ok(Audit::Inconclusive);
         };

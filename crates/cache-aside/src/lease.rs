@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::Instant;
 
 use crate::answer::Because;
 use crate::cache::{Cache, Key};
 use crate::call::Call;
+use crate::observer::Event;
 use crate::shared_loads::Leader;
 use crate::slot::{Entry, Slot, Token};
 
@@ -25,11 +27,30 @@ pub(crate) enum Claim<V> {
     Denied(Because),
 }
 
-/// Requests the lease until it is granted, an entry is found, or it is denied.
+/// Requests the lease, and tells the observer if it had to wait for another reader's.
 pub(crate) async fn claim<K, V, C, T>(
     call: &mut Call<'_, K, C>,
     leader: &mut Leader<'_, K, T>,
     ttl: Duration,
+) -> Claim<V>
+where
+    K: Key,
+    C: Cache<K, V>,
+{
+    let mut waiting_since = None;
+    let claim = request(call, leader, ttl, &mut waiting_since).await;
+    if let Some(since) = waiting_since {
+        call.tell(Event::LeaseWait { waited: since.elapsed() });
+    }
+    claim
+}
+
+/// Requests the lease until it is granted, an entry is found, or it is denied.
+async fn request<K, V, C, T>(
+    call: &mut Call<'_, K, C>,
+    leader: &mut Leader<'_, K, T>,
+    ttl: Duration,
+    waiting_since: &mut Option<Instant>,
 ) -> Claim<V>
 where
     K: Key,
@@ -52,6 +73,7 @@ where
             Ok(Slot::Lease(_)) => match pause {
                 Some(pause) => {
                     is_held = true;
+                    waiting_since.get_or_insert_with(Instant::now);
                     call.pause(pause).await;
                 }
                 None => break,

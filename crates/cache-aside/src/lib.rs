@@ -9,6 +9,7 @@ mod copies;
 mod error;
 mod lease;
 mod memory;
+mod observer;
 mod overdue;
 mod policy;
 #[cfg(feature = "redis")]
@@ -21,9 +22,10 @@ pub mod testing;
 mod tests;
 
 pub use self::answer::{Audit, Because, Load, Read, Source, Timing, Written};
-pub use self::cache::{Cache, CacheError, Fill, Key, Release, Value};
+pub use self::cache::{Cache, CacheError, CacheErrorKind, Fill, Key, Release, Value};
 pub use self::cache_aside::CacheAside;
 pub use self::error::{LoadError, Outcome, WriteError};
 pub use self::memory::MemoryCache;
+pub use self::observer::{Event, FenceEnd, Observer, Step};
 pub use self::policy::{LATE_WRITE_MARGIN, Policy, PolicyBuilder, PolicyError};
 pub use self::slot::{Entry, Fence, InvalidToken, Slot, Token};

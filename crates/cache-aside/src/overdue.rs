@@ -13,6 +13,7 @@ use backon::{ExponentialBuilder, Retryable};
 use tokio::time::timeout;
 
 use crate::cache::{Cache, Key};
+use crate::observer::{Event, Observer};
 use crate::slot::Token;
 
 /// The pauses between attempts: 50 ms, doubled up to 1 s, for as long as it takes.
@@ -50,14 +51,22 @@ impl<K: Key> OverdueReleases<K> {
         key: K,
         token: Token,
         longest_stale: Duration,
+        observer: Option<Arc<dyn Observer>>,
     ) {
         let pending = Arc::clone(&self.0);
         pending.add(&key);
+        let tell = move |event| {
+            if let Some(observer) = &observer {
+                observer.observe(event);
+            }
+        };
+        tell(Event::ReleaseOverdue);
         tokio::spawn(async move {
             let retries = (|| cache.release(&key, token)).retry(PAUSES);
             // Either it succeeded, or there is nothing left to release.
             let _ = timeout(longest_stale, retries).await;
             pending.remove(&key);
+            tell(Event::OverdueReleaseEnded);
         });
     }
 }

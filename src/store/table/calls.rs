@@ -1,11 +1,14 @@
 //! How a call to the table is made: when it is its turn, within its time, and with as many attempts as
 //! it may have.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use tokio::time::{Instant, timeout_at};
+
+use crate::telemetry::TableLoad;
 
 use super::availability::Availability;
 use super::fault::Fault;
@@ -25,7 +28,7 @@ const RETRY_PAUSES: ExponentialBuilder = ExponentialBuilder::new()
 pub(super) struct Calls {
     /// The bound on each call: the wait for its turn and all of its attempts together.
     timeout: Duration,
-    throttle: Throttle,
+    throttle: Arc<Throttle>,
     availability: Availability,
 }
 
@@ -33,9 +36,15 @@ impl Calls {
     pub(super) fn new(endpoint: &str, timeout: Duration, concurrency: Concurrency) -> Self {
         Self {
             timeout,
-            throttle: Throttle::new(concurrency, timeout / ATTEMPTS),
+            throttle: Arc::new(Throttle::new(concurrency, timeout / ATTEMPTS)),
             availability: Availability::new(endpoint),
         }
+    }
+
+    /// What returns how loaded the calls are.
+    pub(super) fn load(&self) -> impl Fn() -> TableLoad + Send + Sync + 'static {
+        let throttle = Arc::clone(&self.throttle);
+        move || throttle.load()
     }
 
     /// Makes a call that is sent once.

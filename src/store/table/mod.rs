@@ -11,6 +11,7 @@ mod availability;
 mod calls;
 mod fault;
 mod identity;
+mod observed;
 mod row;
 mod throttle;
 
@@ -18,11 +19,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use azure_core::{Etag, RetryOptions, TransportOptions};
+use azure_core::{Etag, HttpClient, RetryOptions, TransportOptions};
 use azure_data_tables::IfMatchCondition;
 use azure_data_tables::clients::{EntityClient, TableClient, TableServiceClientBuilder};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use crate::telemetry::Telemetry;
 use crate::users::{User, UserId};
 
 use super::{
@@ -32,6 +34,7 @@ use super::{
 pub use self::access::TableAccess;
 use self::calls::Calls;
 use self::fault::{Fault, describe};
+use self::observed::Observed;
 use self::row::{PARTITION, Row};
 pub use self::throttle::Concurrency;
 
@@ -49,17 +52,22 @@ pub struct TableStore {
     name: String,
     table: Arc<OnceLock<TableClient>>,
     calls: Calls,
+    telemetry: Telemetry,
 }
 
-fn client(access: &TableAccess, table: &str) -> reqwest::Result<TableClient> {
+fn client(access: &TableAccess, table: &str, telemetry: Telemetry) -> reqwest::Result<TableClient> {
     // The library's default client closes each connection after one request. Redirects are not
     // followed: the service sends none, and a write that is redirected would become a read.
     let client = reqwest::Client::builder()
         .pool_idle_timeout(IDLE_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .build()?;
+    let mut client: Arc<dyn HttpClient> = Arc::new(client);
+    if telemetry.is_on() {
+        client = Arc::new(Observed { client, telemetry });
+    }
     let service = TableServiceClientBuilder::with_location(access.location(), access.credentials())
-        .transport(TransportOptions::new(Arc::new(client)))
+        .transport(TransportOptions::new(client))
         .retry(RetryOptions::none())
         .build();
     Ok(service.table_client(table))
@@ -74,13 +82,11 @@ impl TableStore {
         name: &str,
         timeout: Duration,
         concurrency: Concurrency,
+        telemetry: Telemetry,
     ) -> Self {
-        Self {
-            calls: Calls::new(access.endpoint(), timeout, concurrency),
-            access,
-            name: name.to_owned(),
-            table: Arc::default(),
-        }
+        let calls = Calls::new(access.endpoint(), timeout, concurrency);
+        telemetry.observe_table(calls.load());
+        Self { calls, access, name: name.to_owned(), table: Arc::default(), telemetry }
     }
 
     /// The client. Created on first use, because reading the system's certificates would delay the
@@ -89,10 +95,12 @@ impl TableStore {
         if self.table.get().is_none() {
             let (table, access, name) =
                 (Arc::clone(&self.table), self.access.clone(), self.name.clone());
+            let telemetry = self.telemetry.clone();
             // A blocking task runs to its end even if the waiting caller times out.
             let create = tokio::task::spawn_blocking(move || {
                 table.get().is_some()
-                    || client(&access, &name).is_ok_and(|client| table.set(client).is_ok())
+                    || client(&access, &name, telemetry)
+                        .is_ok_and(|client| table.set(client).is_ok())
             });
             let _ = create.await;
         }

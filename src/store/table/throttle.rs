@@ -1,11 +1,13 @@
 //! Keeps the table from being asked for more than it can answer: how many calls are in progress at
 //! the same time, how many wait for their turn, and whether a call may be repeated.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
+
+use crate::telemetry::TableLoad;
 
 use super::fault::Fault;
 
@@ -24,20 +26,26 @@ pub struct Concurrency {
 
 /// The calls of one store.
 pub(super) struct Throttle {
+    limits: Concurrency,
     calls: Semaphore,
     queue: Semaphore,
     /// How long a call waits for its turn.
     patience: Duration,
     slow_in_a_row: AtomicU32,
+    refused_by_queue: AtomicU64,
+    refused_by_time: AtomicU64,
 }
 
 impl Throttle {
     pub(super) fn new(concurrency: Concurrency, patience: Duration) -> Self {
         Self {
+            limits: concurrency,
             calls: Semaphore::new(concurrency.calls),
             queue: Semaphore::new(concurrency.queue),
             patience,
             slow_in_a_row: AtomicU32::new(0),
+            refused_by_queue: AtomicU64::new(0),
+            refused_by_time: AtomicU64::new(0),
         }
     }
 
@@ -46,15 +54,29 @@ impl Throttle {
         if let Ok(permit) = self.calls.try_acquire() {
             return Ok(permit);
         }
-        let busy = |_| Fault::NotSent("too many calls are waiting for the table".to_owned());
+        let busy = |_| {
+            self.refused_by_queue.fetch_add(1, Ordering::Relaxed);
+            Fault::NotSent("too many calls are waiting for the table".to_owned())
+        };
         let _place = self.queue.try_acquire().map_err(busy)?;
         match timeout(self.patience, self.calls.acquire()).await {
             Ok(Ok(permit)) => Ok(permit),
             // The time is over: the semaphore is never closed.
-            _ => Err(Fault::NotSent(format!(
-                "other calls have occupied the table for {:?}",
-                self.patience
-            ))),
+            _ => {
+                self.refused_by_time.fetch_add(1, Ordering::Relaxed);
+                let cause = format!("other calls have occupied the table for {:?}", self.patience);
+                Err(Fault::NotSent(cause))
+            }
+        }
+    }
+
+    /// How loaded the calls are.
+    pub(super) fn load(&self) -> TableLoad {
+        TableLoad {
+            in_flight: self.limits.calls - self.calls.available_permits(),
+            waiting: self.limits.queue - self.queue.available_permits(),
+            refused_by_queue: self.refused_by_queue.load(Ordering::Relaxed),
+            refused_by_time: self.refused_by_time.load(Ordering::Relaxed),
         }
     }
 
@@ -94,6 +116,8 @@ mod tests {
         let begun = tokio::time::Instant::now();
         assert!(matches!(throttle.admit().await, Err(Fault::NotSent(_))));
         assert_eq!(begun.elapsed(), Duration::ZERO);
+        let load = TableLoad { in_flight: 1, waiting: 1, refused_by_queue: 1, refused_by_time: 0 };
+        assert_eq!(throttle.load(), load);
         drop(first);
         assert!(waiting.await.is_ok());
         assert!(throttle.admit().await.is_ok(), "the queue is empty again");
@@ -106,6 +130,8 @@ mod tests {
         let begun = tokio::time::Instant::now();
         assert!(matches!(throttle.admit().await, Err(Fault::NotSent(_))));
         assert_eq!(begun.elapsed(), SECOND);
+        let load = TableLoad { in_flight: 1, waiting: 0, refused_by_queue: 0, refused_by_time: 1 };
+        assert_eq!(throttle.load(), load);
     }
 
     #[test]

@@ -73,6 +73,14 @@ impl Handler {
         self.lines.lock().unwrap().iter().filter(|(_, line)| line.contains(text)).count()
     }
 
+    /// How many of its threads have a name that begins like this.
+    pub fn threads_named(&self, name: &str) -> usize {
+        let id = self.child.id().expect("a running handler");
+        let threads = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
+        let names = threads.map(|it| std::fs::read_to_string(it.unwrap().path().join("comm")));
+        names.filter(|it| it.as_ref().is_ok_and(|it| it.starts_with(name))).count()
+    }
+
     pub fn signal(&self, name: &str) {
         testing::signal(self.child.id().expect("a running handler"), name);
     }

@@ -6,6 +6,7 @@ pub mod handler;
 pub mod host;
 pub mod identity;
 pub mod proxy;
+pub mod receiver;
 pub mod tcp;
 
 use std::collections::HashMap;

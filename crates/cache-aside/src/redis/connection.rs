@@ -14,7 +14,8 @@ use backon::{ExponentialBuilder, Retryable};
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ScriptInvocation, Value};
 use tokio::time::timeout;
 
-use crate::cache::CacheError;
+use crate::cache::{CacheError, CacheErrorKind};
+use crate::observer::{Event, Observer};
 
 use super::connector::{CONNECT_TIMEOUT, Connection, Connector};
 use super::server::garnet_version;
@@ -47,7 +48,12 @@ pub(super) enum Failure {
 
 impl From<Failure> for CacheError {
     fn from(failure: Failure) -> Self {
-        CacheError::new(failure.to_string())
+        let kind = match failure {
+            Failure::Skipped => CacheErrorKind::Skipped,
+            Failure::Timeout(_) => CacheErrorKind::Timeout,
+            Failure::Redis(_) => CacheErrorKind::Other,
+        };
+        CacheError::new(failure.to_string()).with_kind(kind)
     }
 }
 
@@ -99,6 +105,7 @@ struct State {
     failed_key: Mutex<String>,
     /// Set once the server has been asked what it is.
     is_known: AtomicBool,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Link {
@@ -119,6 +126,7 @@ impl Link {
             renewals: AtomicU32::new(0),
             is_reported: AtomicBool::new(false),
             is_known: AtomicBool::new(false),
+            observer: options.observer.clone(),
         });
         let link = Self { state: Arc::clone(&state), timeout: options.timeout };
         // The first connection may take longer than a step, so a task waits for it.
@@ -183,6 +191,12 @@ impl State {
         self.connection.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn tell(&self, event: Event<'_>) {
+        if let Some(observer) = &self.observer {
+            observer.observe(event);
+        }
+    }
+
     /// Counts a failure, and starts a renewal after enough of them.
     fn count(self: &Arc<Self>, failure: &Failure, key: &str) {
         let enough = match failure {
@@ -207,6 +221,7 @@ impl State {
         if !self.is_failing.swap(true, Ordering::Relaxed) {
             key.clone_into(&mut self.failed_key.lock().unwrap_or_else(PoisonError::into_inner));
             self.renewals.fetch_add(1, Ordering::Relaxed);
+            self.tell(Event::Circuit { is_open: true });
             if !self.is_reported.swap(true, Ordering::Relaxed) {
                 log::warn!(
                     "Redis at {} is failing ({failure}); reads use the store until it recovers",
@@ -227,6 +242,8 @@ impl State {
             state.check(connection.clone()).await?;
             *state.connection.write().unwrap_or_else(PoisonError::into_inner) = connection.clone();
             state.failures.store(0, Ordering::Relaxed);
+            // Told first: it may fail again as soon as it is used.
+            state.tell(Event::Circuit { is_open: false });
             state.is_failing.store(false, Ordering::Relaxed);
             state.identify_server(connection).await;
             Ok::<_, Failure>(())

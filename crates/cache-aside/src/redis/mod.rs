@@ -28,6 +28,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cache::{Cache, CacheError, Fill, Key, Release, Value};
+use crate::observer::Observer;
 use crate::slot::{Entry, Slot, Token};
 
 use self::connection::{Failure, Link};
@@ -41,13 +42,14 @@ pub struct RedisOptions {
     key_prefix: String,
     timeout: Duration,
     credentials: Option<Arc<dyn StreamingCredentialsProvider>>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl RedisOptions {
     /// Redis at this address, keys without a prefix, and 100 ms for each step.
     pub fn new(url: RedisUrl) -> Self {
         let timeout = Duration::from_millis(100);
-        Self { url, key_prefix: String::new(), timeout, credentials: None }
+        Self { url, key_prefix: String::new(), timeout, credentials: None, observer: None }
     }
 
     /// What all keys begin with. Processes that share a store must use the same prefix, and
@@ -74,6 +76,15 @@ impl RedisOptions {
     #[must_use]
     pub fn credentials(mut self, provider: Arc<dyn StreamingCredentialsProvider>) -> Self {
         self.credentials = Some(provider);
+        self
+    }
+
+    /// Tells an observer when readers stop using Redis and when they use it again
+    /// ([`Event::Circuit`](crate::Event::Circuit)). All else is observed by
+    /// [`CacheAside::observed_by`](crate::CacheAside::observed_by).
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
         self
     }
 }

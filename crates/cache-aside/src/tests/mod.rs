@@ -6,6 +6,7 @@
 
 mod audit;
 mod local_copies;
+mod observer;
 mod outages;
 mod reads;
 mod world;

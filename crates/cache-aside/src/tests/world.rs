@@ -10,8 +10,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::policy::PolicyBuilder;
 use crate::{
-    Audit, Because, Cache, CacheAside, CacheError, Entry, Fill, Load, LoadError, MemoryCache,
-    Outcome, Policy, Read, Release, Slot, Source, Token, WriteError,
+    Audit, Because, Cache, CacheAside, CacheError, Entry, Event, Fill, Load, LoadError,
+    MemoryCache, Observer, Outcome, Policy, Read, Release, Slot, Source, Token, WriteError,
 };
 
 pub(super) const KEY: u64 = 1;
@@ -73,6 +73,8 @@ pub(super) struct World {
 pub(super) struct Process {
     pattern: CacheAside<u64, String, StoreError, Arc<Connection>>,
     pub(super) cache: Arc<Connection>,
+    /// What its observer has been told.
+    pub(super) seen: Arc<Seen>,
     store: Arc<Store>,
 }
 
@@ -85,9 +87,12 @@ impl World {
         *store.value.lock().unwrap() = Some("old".to_owned());
         let process = || {
             let connection = Arc::new(Connection::new(&cache));
+            let seen = Arc::new(Seen::default());
+            let pattern = CacheAside::new(Arc::clone(&connection), policy.clone());
             Arc::new(Process {
-                pattern: CacheAside::new(Arc::clone(&connection), policy.clone()),
+                pattern: pattern.observed_by(Arc::clone(&seen) as Arc<dyn Observer>),
                 cache: connection,
+                seen,
                 store: Arc::clone(&store),
             })
         };
@@ -238,6 +243,61 @@ pub(super) fn is_local(source: Source) -> bool {
 
 pub(super) fn is_hit(source: Source) -> bool {
     matches!(source, Source::Cache { .. })
+}
+
+/// An observer that notes in a few words what it is told.
+#[derive(Default)]
+pub(super) struct Seen(Mutex<Vec<String>>);
+
+impl Seen {
+    /// What it has been told since the last time.
+    pub(super) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Observer for Seen {
+    fn observe(&self, event: Event<'_>) {
+        let words = match event {
+            Event::Step { step, error: None, .. } => step.name().to_owned(),
+            Event::Step { step, .. } => format!("{} failed", step.name()),
+            Event::Read { source: None, .. } => "read failed".to_owned(),
+            Event::Read { source: Some(source), is_found, .. } => {
+                let found = if is_found { "found" } else { "missing" };
+                format!("read {} {found}", in_words(source))
+            }
+            Event::Fill(Some(Fill::Accepted)) => "fill accepted".to_owned(),
+            Event::Fill(Some(Fill::Refused)) => "fill refused".to_owned(),
+            Event::Fill(None) => "fill unknown".to_owned(),
+            Event::LeaseWait { waited } => format!("waited {} ms", waited.as_millis()),
+            Event::Fence(end) => format!("fence {end:?}"),
+            Event::ReleaseOverdue => "overdue".to_owned(),
+            Event::OverdueReleaseEnded => "no longer overdue".to_owned(),
+            Event::Circuit { is_open } => format!("circuit {is_open}"),
+        };
+        self.0.lock().unwrap().push(words);
+    }
+}
+
+fn in_words(source: Source) -> String {
+    let Source::Store { because, load } = source else {
+        let words = match source {
+            Source::Cache { .. } => "hit",
+            Source::LocalCopy { .. } => "local",
+            _ => "stale",
+        };
+        return words.to_owned();
+    };
+    let because = match because {
+        Because::NotCached => "miss".to_owned(),
+        other => format!("{other:?}"),
+    };
+    let load = match load {
+        Load::Stored => "stored",
+        Load::NotStored => "not stored",
+        Load::Shared => "shared",
+    };
+    format!("{because}/{load}")
 }
 
 /// Holds back the next request that passes.
