@@ -248,8 +248,12 @@ fn ended(
 }
 
 fn start(tracer: &SdkTracer, parent: &SpanContext, builder: SpanBuilder) -> Span {
-    let parent = Context::new().with_remote_span_context(parent.clone());
-    tracer.build_with_context(builder, &parent)
+    // A sampler would take an invalid parent for one that is not sampled.
+    let context = match parent.is_valid() {
+        true => Context::new().with_remote_span_context(parent.clone()),
+        false => Context::new(),
+    };
+    tracer.build_with_context(builder, &context)
 }
 
 /// The trace that the client or the host has started; invalid, and so no parent, if there is none.
