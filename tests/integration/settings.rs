@@ -17,7 +17,7 @@ fn without_any_setting_it_runs_embedded_on_the_port_of_func_start() {
     let settings = read(&[]).unwrap();
     assert_eq!(settings.listen.to_string(), "127.0.0.1:7071");
     assert!(settings.redis.is_none() && settings.table.is_none());
-    assert!(settings.warnings.is_empty());
+    assert!(settings.telemetry.is_none() && settings.warnings.is_empty());
     let policy = settings.policy;
     assert_eq!(policy.ttl(), Duration::from_secs(10));
     assert_eq!(policy.negative_ttl(), Duration::from_secs(2));
@@ -55,6 +55,8 @@ fn an_invalid_value_is_reported_with_what_is_allowed() {
         ("HANDLER_ADDRESS", "localhost", "an IP address"),
         ("HANDLER_CONNECTIONS", "0", "from 1 to 1000000"),
         ("HANDLER_CONNECTIONS", "many", "from 1 to 1000000, such as 10000"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318", "the http:// or https:// URL"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://collector:4317", "the http:// or https:// URL"),
         ("TABLE_CALLS", "0", "from 1 to 10000"),
         ("TABLE_CALLS", "10001", "from 1 to 10000"),
         ("TABLE_CALLS", "1.5", "a whole number from 1 to 10000"),

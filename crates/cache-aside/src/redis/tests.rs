@@ -2,7 +2,7 @@
 //! and a cluster.
 
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -11,7 +11,8 @@ use redis::auth::{BasicAuth, StreamingCredentialsProvider};
 use test_servers::{Redis, RedisCluster, eventually};
 
 use super::{RedisCache, RedisOptions};
-use crate::cache::{Cache, Fill};
+use crate::cache::{Cache, CacheErrorKind, Fill};
+use crate::observer::{Event, Observer};
 use crate::slot::{Entry, Slot, Token};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -53,6 +54,41 @@ async fn on_a_cluster() -> (RedisCache, Arc<Redis>) {
 fn own_server() -> (RedisCache, Redis) {
     let server = Redis::start();
     (connect(&server.url(), "p:"), server)
+}
+
+/// Notes whether the circuit is open, each time that changes.
+#[derive(Default)]
+struct Circuits(Mutex<Vec<bool>>);
+
+impl Observer for Circuits {
+    fn observe(&self, event: Event<'_>) {
+        if let Event::Circuit { is_open } = event {
+            self.0.lock().unwrap().push(is_open);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_observer_is_told_once_that_redis_fails_and_once_that_it_works_again() {
+    let (mut server, seen) = (Redis::start(), Arc::new(Circuits::default()));
+    let options = RedisOptions::new(server.url().parse().unwrap());
+    let options = options.observer(Arc::clone(&seen) as Arc<dyn Observer>);
+    let cache = RedisCache::connect(options.timeout(Duration::from_secs(5))).unwrap();
+    assert_eq!(slot(&cache).await, Slot::Nothing);
+    assert!(seen.0.lock().unwrap().is_empty(), "it worked from the start");
+    server.stop();
+    for _ in 0..10 {
+        let got: Result<Slot<String>, _> = cache.get(&key()).await;
+        got.unwrap_err();
+    }
+    assert_eq!(*seen.0.lock().unwrap(), [true]);
+    let skipped: Result<Slot<String>, _> = cache.get(&key()).await;
+    assert_eq!(skipped.unwrap_err().kind(), CacheErrorKind::Skipped);
+    server.restart();
+    eventually(Duration::from_secs(10), "it is told", || async {
+        *seen.0.lock().unwrap() == [true, false]
+    })
+    .await;
 }
 
 struct NoCredentials;
