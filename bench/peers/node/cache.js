@@ -8,8 +8,13 @@ const key = (id) => `user:${id}`;
 export class Cache {
   /** `ttl` is in seconds. */
   constructor(url, ttl) {
-    // Commands of the same turn of the event loop are sent together.
-    this.redis = new Redis(url, { enableAutoPipelining: true });
+    this.redis = new Redis(url, {
+      // Commands of the same turn of the event loop are sent together.
+      enableAutoPipelining: true,
+      // While Redis is out of reach, a request fails with the next attempt to connect, instead of
+      // waiting for the twentieth.
+      maxRetriesPerRequest: 1,
+    });
     this.redis.on("error", (error) => console.error(`Redis: ${error.message}`));
     this.ttl = ttl;
   }
