@@ -4,21 +4,13 @@
 # and the Bicep. Then breaks a copy of each input, and fails if its check still passes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/installation.sh
 
 # The current k3s, and the one before.
 kubernetes_versions="1.37.0 1.36.0"
 
 venv=target/manifests
-if ! cmp -s scripts/manifests-requirements.txt "$venv/installed.txt" 2>/dev/null; then
-  echo "Installing the checkers."
-  rm -rf "$venv"
-  python3 -m venv "$venv" 2>/dev/null || {
-    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3-venv
-    python3 -m venv "$venv"
-  }
-  "$venv/bin/pip" install --quiet --disable-pip-version-check -r scripts/manifests-requirements.txt
-  cp scripts/manifests-requirements.txt "$venv/installed.txt"
-fi
+install_venv "$venv" scripts/manifests-requirements.txt "the checkers"
 PATH=$PWD/$venv/bin:$PATH
 
 work=$(mktemp -d)

@@ -4,26 +4,15 @@
 # Functions Core Tools instead.
 set -eu
 
-has() { command -v "$1" >/dev/null 2>&1; }
-as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
-apt_install() {
-  has apt-get || { echo "Please install $*, and run this again." >&2; exit 1; }
-  as_root apt-get update -q
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
-}
+. "$(dirname "$0")/installation.sh"
+
 npm_install() {
   has npm || apt_install nodejs npm
   as_root npm install --global --no-fund --no-audit "$1"
 }
 
 if [ "${1:-}" = core-tools ]; then
-  has npm || apt_install nodejs npm
-  node=$(node --version)
-  major=${node#v}
-  if [ "${major%%.*}" -lt 22 ]; then
-    echo "Core Tools needs Node.js 22 or later, and this is $node." >&2
-    exit 1
-  fi
+  require_node 22 "Core Tools"
   echo "Installing Azure Functions Core Tools."
   npm_install azure-functions-core-tools@4
   exit
