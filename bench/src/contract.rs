@@ -19,7 +19,13 @@ pub(crate) async fn check(programs: &[Program]) {
         let mut command = Command::new(Program::Python.binary());
         let output = command.arg(script).arg(server.port.to_string()).output();
         let output = output.expect("Python, which scripts/bench.sh installs");
-        let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-        assert!(output.status.success(), "{} answers otherwise:\n{}", program.name(), text.concat());
+        let text =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        assert!(
+            output.status.success(),
+            "{} answers otherwise:\n{}",
+            program.name(),
+            text.concat()
+        );
     }
 }

@@ -2,13 +2,25 @@
 
 use std::process::Command;
 
-/// Reads that wrk sends.
-#[derive(Clone)]
+use crate::report::rounds;
+
+/// Requests that are sent as fast as they are answered.
+#[derive(Clone, PartialEq)]
 pub(crate) struct Load {
-    pub(crate) port: u16,
-    pub(crate) path: String,
+    pub(crate) requests: Requests,
     pub(crate) connections: usize,
     pub(crate) seconds: usize,
+}
+
+/// What is sent.
+#[derive(Clone, PartialEq)]
+pub(crate) enum Requests {
+    /// GETs of this path, by wrk.
+    Path { port: u16, path: String },
+    /// GETs of one of this many users at random each time, by wrk with `spread.lua`.
+    Spread { port: u16, users: usize },
+    /// GETs of a key, by redis-benchmark.
+    Redis { port: u16, key: String },
 }
 
 /// How fast requests were answered.
@@ -19,43 +31,73 @@ pub(crate) struct Speed {
     pub(crate) p50: f64,
     /// 99 of 100 requests were answered within this time, in milliseconds.
     pub(crate) p99: f64,
+    /// How many were answered.
     pub(crate) requests: f64,
+}
+
+/// Measures each load once in each round, after a second of each kind of requests to warm up. Returns the
+/// speeds of each load.
+pub(crate) fn in_turn(measurement: &'static str, number: usize, loads: &[Load]) -> Vec<Vec<Speed>> {
+    for (nth, load) in loads.iter().enumerate() {
+        if !loads[..nth].iter().any(|earlier| earlier.requests == load.requests) {
+            Load { seconds: 1, ..load.clone() }.run();
+        }
+    }
+    let mut speeds = vec![Vec::new(); loads.len()];
+    for _ in rounds(measurement, number) {
+        for (load, speeds) in loads.iter().zip(&mut speeds) {
+            speeds.push(load.run());
+        }
+    }
+    speeds
 }
 
 impl Load {
     pub(crate) fn run(&self) -> Speed {
-        self.wrk(&[])
-    }
-
-    /// Reads one of the first `number` users of a series at random each time, by `spread.lua`.
-    pub(crate) fn run_spread(&self, number: usize) -> Speed {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/spread.lua");
-        self.wrk(&["-s", script, "--", &number.to_string()])
-    }
-
-    fn wrk(&self, script: &[&str]) -> Speed {
-        let (connections, duration) = (self.connections.to_string(), format!("{}s", self.seconds));
-        let url = format!("http://127.0.0.1:{}{}", self.port, self.path);
-        let mut arguments = vec!["-t1", "-c", &connections, "-d", &duration, "--latency", &url];
-        arguments.extend(script);
-        let output = run("wrk", &arguments);
-        for failure in ["Non-2xx", "Socket errors"] {
-            assert!(!output.contains(failure), "{url}: {output}");
+        match &self.requests {
+            Requests::Path { port, path } => self.wrk(&[&url(*port, path)]),
+            Requests::Spread { port, users } => {
+                let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/spread.lua");
+                self.wrk(&["-s", script, &url(*port, "/"), "--", &users.to_string()])
+            }
+            Requests::Redis { port, key } => self.redis_benchmark(*port, key),
         }
-        parse_wrk(&output).unwrap_or_else(|| panic!("{url}: {output}"))
+    }
+
+    fn wrk(&self, arguments: &[&str]) -> Speed {
+        let (connections, duration) = (self.connections.to_string(), format!("{}s", self.seconds));
+        let mut all = vec!["-t1", "-c", &connections, "-d", &duration, "--latency"];
+        all.extend(arguments);
+        let output = run("wrk", &all);
+        for failure in ["Non-2xx", "Socket errors"] {
+            assert!(!output.contains(failure), "{output}");
+        }
+        parse_wrk(&output).unwrap_or_else(|| panic!("wrk: {output}"))
+    }
+
+    fn redis_benchmark(&self, port: u16, key: &str) -> Speed {
+        // It takes a number of requests and not a time: about as many as are answered in that time.
+        let requests = self.seconds * (15_000 * self.connections).min(100_000);
+        let [port, connections, number] =
+            [port.into(), self.connections, requests].map(|number| number.to_string());
+        let arguments = ["-p", &port, "-c", &connections, "-n", &number, "--csv", "GET", key];
+        let output = run("redis-benchmark", &arguments);
+        parse_csv(&output, requests as f64).unwrap_or_else(|| panic!("redis-benchmark: {output}"))
     }
 }
 
-/// GETs of a key, with this many connections and for about this many seconds.
-pub(crate) fn redis_benchmark(port: u16, key: &str, connections: usize, seconds: usize) -> Speed {
-    // It takes a number of requests and not a time: 15,000 a second with one connection, up to 100,000
-    // with more.
-    let requests = seconds * (15_000 * connections).min(100_000);
-    let [port, connections, number] =
-        [port.into(), connections, requests].map(|number| number.to_string());
-    let arguments = ["-p", &port, "-c", &connections, "-n", &number, "--csv", "GET", key];
-    let output = run("redis-benchmark", &arguments);
-    parse_csv(&output, requests as f64).unwrap_or_else(|| panic!("redis-benchmark: {output}"))
+/// The values of speeds, such as their rates.
+pub(crate) fn values(speeds: &[Speed], value: impl Fn(&Speed) -> f64) -> Vec<f64> {
+    speeds.iter().map(value).collect()
+}
+
+/// The rates of speeds.
+pub(crate) fn rates(speeds: &[Speed]) -> Vec<f64> {
+    values(speeds, |speed| speed.per_second)
+}
+
+fn url(port: u16, path: &str) -> String {
+    format!("http://127.0.0.1:{port}{path}")
 }
 
 fn run(program: &str, arguments: &[&str]) -> String {

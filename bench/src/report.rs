@@ -92,9 +92,13 @@ impl Figure {
     }
 
     /// Compares it with another figure.
-    pub(crate) fn beside(mut self, other: &Figure) -> Self {
-        let ratio = self.median / other.median;
-        self.beside = Some(Beside { what: other.subject.clone(), ratio });
+    pub(crate) fn beside(self, other: &Figure) -> Self {
+        self.beside_value(&other.subject, other.median)
+    }
+
+    /// Compares it with a value that has the same unit.
+    pub(crate) fn beside_value(mut self, what: &str, value: f64) -> Self {
+        self.beside = Some(Beside { what: what.to_owned(), ratio: self.median / value });
         self
     }
 
@@ -110,9 +114,9 @@ impl Figure {
         self
     }
 
-    /// Sets its limit, if the condition is met.
-    pub(crate) fn limit_if(self, condition: bool, limit: Limit) -> Self {
-        if condition { self.limit(limit) } else { self }
+    /// Sets its limit, if there is one.
+    pub(crate) fn limit_if_any(self, limit: Option<Limit>) -> Self {
+        limit.into_iter().fold(self, Self::limit)
     }
 
     /// What the limit says, and a mark if it does not hold.
@@ -143,7 +147,7 @@ impl fmt::Display for Limit {
 
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>9} {:<3}", number(self.median), self.unit)?;
+        write!(f, "{:>9} {:<2}", number(self.median), self.unit)?;
         if self.values > 1 {
             let spread = format!("({} to {})", number(self.least), number(self.most));
             write!(f, " {spread:<20}")?;
@@ -156,10 +160,10 @@ impl fmt::Display for Figure {
     }
 }
 
-/// Three significant digits, but no digit of a whole number is left out.
+/// With two to three significant digits; whole numbers with all of them.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
-        0.0 => "0".to_owned(),
+        whole if whole.fract() == 0.0 => format!("{value:.0}"),
         large if large >= 100.0 => format!("{value:.0}"),
         large if large >= 10.0 => format!("{value:.1}"),
         large if large >= 0.1 => format!("{value:.2}"),

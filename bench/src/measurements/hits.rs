@@ -3,9 +3,9 @@
 use test_servers::Redis;
 
 use crate::effort::Effort;
-use crate::load::{Load, Speed, redis_benchmark};
+use crate::load::{Load, Requests, Speed, in_turn, rates, values};
 use crate::program::{LONG, Program, Server, With};
-use crate::report::{Figure, Limit, Report, rounds};
+use crate::report::{Figure, Limit, Report};
 use crate::table::Table;
 
 pub(crate) const NAME: &str = "hits";
@@ -13,236 +13,193 @@ pub(crate) const NAME: &str = "hits";
 /// How many connections the limits are for.
 const LIMITED: usize = 64;
 
-const QUIET: (&str, &str) = ("RUST_LOG", "error");
-/// The handler logs each request.
-const LOGGING: (&str, &str) = ("RUST_LOG", "info");
 const LOCAL: (&str, &str) = ("CACHE_LOCAL_TTL", "1s");
 
-/// Where hits come from.
+/// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum From {
+enum Subject {
+    Handler(Answers, Log),
+    RedisItself,
+}
+
+/// Where the handler's answers come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answers {
     Constant,
     Redis,
     InProcess,
     LocalCopy,
 }
 
-/// What is measured.
-struct Subject {
-    what: What,
-    source: Source,
-    /// By connections, one for each round.
-    speeds: Vec<Vec<Speed>>,
-}
-
+/// What the handler logs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum What {
-    Handler { from: From, logging: bool },
-    RedisItself,
+enum Log {
+    Errors,
+    /// A line for each request, as by default.
+    Requests,
 }
 
-enum Source {
-    Http { server: u16, path: String },
-    Redis { port: u16, key: String },
+/// The handlers: on Redis, in process, and on Redis with local copies.
+type Servers = [Server; 3];
+
+/// The speeds of a subject with a number of connections.
+struct Row {
+    subject: Subject,
+    connections: usize,
+    speeds: Vec<Speed>,
 }
 
 pub(crate) async fn measure(effort: Effort, report: &mut Report) {
-    let connections: &[usize] = if effort == Effort::Full { &[1, LIMITED, 256] } else { &[LIMITED] };
+    let (connections, logs) = match effort {
+        Effort::Full => (&[1, LIMITED, 256][..], &[Log::Errors, Log::Requests][..]),
+        Effort::Quick => (&[LIMITED][..], &[Log::Errors][..]),
+    };
     let (number, seconds) = (effort.of(5, 3), effort.of(2, 1));
     let (table, redis) = (Table::start().await, Redis::start());
-    let servers = Servers::start(&table, &redis, effort).await;
-    let mut subjects = servers.subjects(&redis).await;
-    for subject in &mut subjects {
-        subject.speed(LIMITED, 1); // to warm up
-        subject.speeds = vec![Vec::new(); connections.len()];
+    let (mut running, mut subjects) = (Vec::new(), Vec::new());
+    for log in logs {
+        let servers = start(&table, &redis, *log).await;
+        subjects.extend(of_handlers(&servers, *log).await);
+        running.push(servers);
     }
-    for _ in rounds(NAME, number) {
-        for (nth, connections) in connections.iter().enumerate() {
-            for subject in &mut subjects {
-                let speed = subject.speed(*connections, seconds);
-                subject.speeds[nth].push(speed);
-            }
+    subjects.push(of_redis(&redis, &subjects).await);
+    let (mut rows, mut loads) = (Vec::new(), Vec::new());
+    for &connections in connections {
+        for (subject, requests) in &subjects {
+            rows.push(Row { subject: *subject, connections, speeds: Vec::new() });
+            loads.push(Load { requests: requests.clone(), connections, seconds });
         }
+    }
+    for (row, speeds) in rows.iter_mut().zip(in_turn(NAME, number, &loads)) {
+        row.speeds = speeds;
     }
     let title = format!(
         "reads of one user who is cached; medians of {number} rounds of {seconds} s in turn (least and most)"
     );
-    let mut figures = Vec::new();
-    for (nth, connections) in connections.iter().enumerate() {
-        figures.extend(figures_with(&subjects, nth, *connections));
-    }
-    report.add(NAME, &title, figures);
+    let tables = rows.chunk_by(|a, b| a.connections == b.connections);
+    report.add(NAME, &title, tables.flat_map(figures).collect());
 }
 
-/// The handlers: one for each cache, with and without the line for each request.
-struct Servers {
-    quiet: [Server; 3],
-    /// Not measured if it must be quick.
-    logging: Option<[Server; 3]>,
-}
-
-impl Servers {
-    async fn start(table: &Table, redis: &Redis, effort: Effort) -> Self {
-        let quiet = Self::with(table, redis, QUIET).await;
-        let logging = match effort {
-            Effort::Full => Some(Self::with(table, redis, LOGGING).await),
-            Effort::Quick => None,
-        };
-        Self { quiet, logging }
-    }
-
-    /// On Redis, in process, and on Redis with local copies.
-    async fn with(table: &Table, redis: &Redis, log: (&str, &str)) -> [Server; 3] {
-        let on_redis = With { ttl: LONG, ..With::servers(table, redis) };
-        [
-            Program::Handler.start(With { settings: &[log], ..on_redis }).await,
-            Program::Handler.start(With { settings: &[log], redis: None, ..on_redis }).await,
-            Program::Handler.start(With { settings: &[log, LOCAL], ..on_redis }).await,
-        ]
-    }
-
-    async fn subjects(&self, redis: &Redis) -> Vec<Subject> {
-        let mut subjects = of(&self.quiet, false).await;
-        if let Some(logging) = &self.logging {
-            subjects.extend(of(logging, true).await);
-        }
-        let key = subjects.iter().find_map(|subject| match &subject.source {
-            Source::Http { path, .. } => path.strip_prefix("/api/users/"),
-            Source::Redis { .. } => None,
-        });
-        let keys: Vec<String> = redis.command(&["KEYS", &format!("*{}", key.unwrap())]).await;
-        let source = Source::Redis { port: redis.port, key: keys[0].clone() };
-        subjects.push(Subject::new(What::RedisItself, source));
-        subjects
-    }
+async fn start(table: &Table, redis: &Redis, log: Log) -> Servers {
+    let level = match log {
+        Log::Errors => ("RUST_LOG", "error"),
+        Log::Requests => ("RUST_LOG", "info"),
+    };
+    let settings = [level, LOCAL];
+    let on_redis = With { ttl: LONG, settings: &settings[..1], ..With::servers(table, redis) };
+    [
+        Program::Handler.start(on_redis).await,
+        Program::Handler.start(With { redis: None, ..on_redis }).await,
+        Program::Handler.start(With { settings: &settings, ..on_redis }).await,
+    ]
 }
 
 /// A constant answer, and the hits of each handler.
-async fn of(servers: &[Server; 3], logging: bool) -> Vec<Subject> {
-    let what = |from| What::Handler { from, logging };
-    let live = Source::Http { server: servers[0].port, path: "/api/live".to_owned() };
-    let mut subjects = vec![Subject::new(what(From::Constant), live)];
-    for (server, from) in servers.iter().zip([From::Redis, From::InProcess, From::LocalCopy]) {
+async fn of_handlers(servers: &Servers, log: Log) -> Vec<(Subject, Requests)> {
+    let live = Requests::Path { port: servers[0].port, path: "/api/live".to_owned() };
+    let mut subjects = vec![(Subject::Handler(Answers::Constant, log), live)];
+    let hits = [Answers::Redis, Answers::InProcess, Answers::LocalCopy];
+    for (server, answers) in servers.iter().zip(hits) {
         let (path, hit) = server.cached_user().await;
         let is_local = hit.cache_status.ends_with("; detail=local");
-        let (source, local) = match from {
-            From::Redis | From::Constant => ("redis", false),
-            From::InProcess => ("memory", false),
-            From::LocalCopy => ("memory", true),
-        };
-        assert_eq!((hit.source(), is_local), (source, local), "{}: {}", from.name(), hit.body);
-        let source = Source::Http { server: server.port, path };
-        subjects.push(Subject::new(what(from), source));
+        let source = if answers == Answers::Redis { "redis" } else { "memory" };
+        let expected = (source, answers == Answers::LocalCopy);
+        assert_eq!((hit.source(), is_local), expected, "{}: {}", answers.name(), hit.body);
+        let requests = Requests::Path { port: server.port, path };
+        subjects.push((Subject::Handler(answers, log), requests));
     }
     subjects
 }
 
-impl From {
+/// Redis itself, asked for what the handler asks for.
+async fn of_redis(redis: &Redis, handlers: &[(Subject, Requests)]) -> (Subject, Requests) {
+    let Requests::Path { path, .. } = &handlers[1].1 else { panic!("hits in Redis are second") };
+    let pattern = path.replace("/api/users/", "*");
+    let keys: Vec<String> = redis.command(&["KEYS", &pattern]).await;
+    let requests = Requests::Redis { port: redis.port, key: keys[0].clone() };
+    (Subject::RedisItself, requests)
+}
+
+impl Answers {
     fn name(self) -> &'static str {
         match self {
-            From::Constant => "constant answer",
-            From::Redis => "Redis",
-            From::InProcess => "in process",
-            From::LocalCopy => "local copy",
+            Answers::Constant => "constant answer",
+            Answers::Redis => "Redis",
+            Answers::InProcess => "in process",
+            Answers::LocalCopy => "local copy",
         }
     }
 
     /// The lowest acceptable ratio to a constant answer.
-    fn least(self) -> Option<f64> {
+    fn limit(self) -> Option<Limit> {
         match self {
-            From::Constant | From::InProcess => None,
-            From::Redis => Some(0.70),
-            From::LocalCopy => Some(0.90),
-        }
-    }
-}
-
-impl What {
-    fn name(self) -> String {
-        match self {
-            What::Handler { from, logging: false } => from.name().to_owned(),
-            What::Handler { from, logging: true } => format!("{}, with its log line", from.name()),
-            What::RedisItself => "Redis itself (redis-benchmark, GET)".to_owned(),
+            Answers::Constant | Answers::InProcess => None,
+            Answers::Redis => Some(Limit::RatioAtLeast(0.70)),
+            Answers::LocalCopy => Some(Limit::RatioAtLeast(0.90)),
         }
     }
 }
 
 impl Subject {
-    fn new(what: What, source: Source) -> Self {
-        Self { what, source, speeds: Vec::new() }
+    fn name(self) -> String {
+        match self {
+            Subject::Handler(answers, Log::Errors) => answers.name().to_owned(),
+            Subject::Handler(answers, Log::Requests) => format!("{}, logged", answers.name()),
+            Subject::RedisItself => "Redis itself (redis-benchmark, GET)".to_owned(),
+        }
+    }
+}
+
+impl Row {
+    fn figure(&self, quantity: &'static str, unit: &'static str, values: &[f64]) -> Figure {
+        let condition = match self.connections {
+            1 => "1 connection".to_owned(),
+            number => format!("{number} connections"),
+        };
+        Figure::new(quantity, unit, self.subject.name(), values).under(condition)
     }
 
-    fn speed(&self, connections: usize, seconds: usize) -> Speed {
-        match &self.source {
-            Source::Http { server, path } => {
-                Load { port: *server, path: path.clone(), connections, seconds }.run()
+    fn rate(&self) -> Figure {
+        self.figure("requests", "/s", &rates(&self.speeds))
+    }
+
+    /// The rate beside what it is compared with: without the log line, or a constant answer.
+    fn compared(&self, rows: &[Row]) -> Figure {
+        let other = |answers| find(rows, Subject::Handler(answers, Log::Errors)).rate();
+        match self.subject {
+            Subject::Handler(Answers::Constant, Log::Errors) => self.rate(),
+            Subject::Handler(answers, Log::Requests) => self.rate().beside(&other(answers)),
+            Subject::RedisItself => self.rate().beside(&other(Answers::Constant)),
+            Subject::Handler(answers, Log::Errors) => {
+                let limit = answers.limit().filter(|_| self.connections == LIMITED);
+                self.rate().beside(&other(Answers::Constant)).limit_if_any(limit)
             }
-            Source::Redis { port, key } => redis_benchmark(*port, key, connections, seconds),
         }
     }
 
-    fn values(&self, nth: usize, value: impl Fn(&Speed) -> f64) -> Vec<f64> {
-        self.speeds[nth].iter().map(value).collect()
-    }
-}
-
-/// The figures with one number of connections, which is the nth.
-fn figures_with(subjects: &[Subject], nth: usize, connections: usize) -> Vec<Figure> {
-    let condition = match connections {
-        1 => "1 connection".to_owned(),
-        number => format!("{number} connections"),
-    };
-    let rate = |subject: &Subject| {
-        let rates = subject.values(nth, |speed| speed.per_second);
-        Figure::new("requests", "/s", subject.what.name(), &rates)
-    };
-    let constant = rate(&subjects[0]);
-    let mut figures = Vec::new();
-    for subject in subjects {
-        figures.push(match subject.what {
-            What::Handler { from: From::Constant, logging: false } => rate(subject),
-            What::Handler { from, logging: true } => {
-                rate(subject).beside(&rate(without_line(subjects, from)))
-            }
-            What::Handler { from, logging: false } => {
-                let figure = rate(subject).beside(&constant);
-                match from.least() {
-                    Some(least) => {
-                        figure.limit_if(connections == LIMITED, Limit::RatioAtLeast(least))
-                    }
-                    None => figure,
-                }
-            }
-            What::RedisItself => rate(subject).beside(&constant),
-        });
-    }
-    for (quantity, value) in [
-        ("time within which half are answered", (|speed| speed.p50) as fn(&Speed) -> f64),
-        ("time within which 99 of 100 are answered", |speed| speed.p99),
-    ] {
-        figures.extend(subjects.iter().map(|subject| {
-            Figure::new(quantity, "ms", subject.what.name(), &subject.values(nth, value))
-        }));
-    }
-    figures.extend(prices(subjects, nth));
-    figures.into_iter().map(|figure| figure.under(condition.clone())).collect()
-}
-
-fn without_line(subjects: &[Subject], from: From) -> &Subject {
-    let what = What::Handler { from, logging: false };
-    subjects.iter().find(|subject| subject.what == what).expect("a subject without the line")
-}
-
-/// What the line for each request costs: the time between two answers with it, minus that without.
-fn prices(subjects: &[Subject], nth: usize) -> Vec<Figure> {
-    let mut figures = Vec::new();
-    for with_line in subjects {
-        let What::Handler { from, logging: true } = with_line.what else { continue };
-        let without = without_line(subjects, from);
-        let pairs = with_line.speeds[nth].iter().zip(&without.speeds[nth]);
+    /// What the line for each request costs: the time between two answers with it, minus that without.
+    fn price_of_the_line(&self, rows: &[Row]) -> Option<Figure> {
+        let Subject::Handler(answers, Log::Requests) = self.subject else { return None };
+        let without = &find(rows, Subject::Handler(answers, Log::Errors)).speeds;
+        let microseconds = |speed: &Speed| 1e6 / speed.per_second;
+        let pairs = self.speeds.iter().zip(without);
         let prices: Vec<f64> =
-            pairs.map(|(with, without)| 1e6 / with.per_second - 1e6 / without.per_second).collect();
-        figures.push(Figure::new("price of the log line", "µs", from.name(), &prices));
+            pairs.map(|(with, without)| microseconds(with) - microseconds(without)).collect();
+        Some(self.figure("price of the log line of a request", "µs", &prices))
     }
+}
+
+fn find(rows: &[Row], subject: Subject) -> &Row {
+    rows.iter().find(|row| row.subject == subject).expect("a subject that is measured")
+}
+
+/// The figures with one number of connections.
+fn figures(rows: &[Row]) -> Vec<Figure> {
+    let p50 = |row: &Row| row.figure("p50", "ms", &values(&row.speeds, |speed| speed.p50));
+    let p99 = |row: &Row| row.figure("p99", "ms", &values(&row.speeds, |speed| speed.p99));
+    let mut figures: Vec<_> = rows.iter().map(|row| row.compared(rows)).collect();
+    figures.extend(rows.iter().map(p50));
+    figures.extend(rows.iter().map(p99));
+    figures.extend(rows.iter().filter_map(|row| row.price_of_the_line(rows)));
     figures
 }

@@ -1,41 +1,50 @@
 //! What a read costs while Redis is out of reach, beside the table's own time.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use test_servers::{Azurite, Redis};
+use test_servers::Redis;
 
 use crate::client::Client;
-use crate::handler::{Handler, With};
-use crate::report::{against, median, milliseconds};
+use crate::effort::Effort;
+use crate::program::{Program, With};
+use crate::report::{Figure, Limit, Report, milliseconds};
+use crate::table::{Table, path, user_ids};
 
-const USERS: usize = 2000;
+pub(crate) const NAME: &str = "outage";
+
 /// The highest acceptable ratio to a read without Redis.
-const LIMIT: f64 = 1.05;
+const LIMIT: Limit = Limit::RatioAtMost(1.05);
+/// The ids of the users are those of this series.
+const SERIES: char = 'Z';
+/// The first reads find out that Redis does not answer.
+const WARM_UP: usize = 10;
 
 /// Reads each user once from each handler, in turn, so that every read goes to the table.
-pub(crate) async fn measure() {
-    println!("A read of a user who is not cached, {USERS} reads of each kind in turn; medians");
-    let azurite = Azurite::start();
-    let with = |redis| With { azurite: Some(&azurite), redis, ..With::default() };
+pub(crate) async fn measure(effort: Effort, report: &mut Report) {
+    let number = effort.of(2000, 200);
+    let table = Table::start().await;
     let (mut gone, hung) = (Redis::start(), Redis::start());
+    let on = |redis| With::servers(&table, redis);
     let handlers = [
-        ("in-process cache", Handler::start(with(None)).await),
-        ("Redis gone", Handler::start(with(Some(&gone))).await),
-        ("Redis hung", Handler::start(with(Some(&hung))).await),
+        ("in-process cache", Program::Handler.start(With { redis: None, ..on(&gone) }).await),
+        ("Redis gone", Program::Handler.start(on(&gone)).await),
+        ("Redis hung", Program::Handler.start(on(&hung)).await),
     ];
     gone.stop();
     hung.signal("STOP");
+    let users = user_ids(SERIES, WARM_UP + number);
+    table.insert(&users).await;
+    let (warm_up, users) = users.split_at(WARM_UP);
     let mut clients = Vec::new();
     for (_, handler) in &handlers {
         let mut client = handler.client().await;
-        // The first reads find out that Redis does not answer.
-        for path in client.create_users(10).await {
-            client.send("GET", &path).await.unwrap();
+        for user in warm_up {
+            timed_read(&mut client, user).await;
         }
         clients.push(client);
     }
-    let users = clients[0].create_users(USERS).await;
-    let mut times: [Vec<Duration>; 3] = Default::default();
+    let mut times = vec![Vec::new(); clients.len()];
+    eprintln!("{NAME}: {number} reads of each kind in turn");
     for (round, user) in users.iter().enumerate() {
         for turn in 0..clients.len() {
             // None of them is always the first to read a user.
@@ -44,19 +53,22 @@ pub(crate) async fn measure() {
         }
     }
     hung.signal("CONT");
-    let base = median(&times[0]).as_secs_f64();
-    for ((name, _), times) in handlers.iter().zip(&times) {
-        let median = median(times);
-        let ratio = median.as_secs_f64() / base;
-        let ratio = if *name == handlers[0].0 { "1".to_owned() } else { against(ratio, LIMIT) };
-        println!("{name:<20} {:8.3} ms  {ratio}", milliseconds(median));
-    }
-    println!();
+    let figures = handlers.iter().zip(&times);
+    let figures =
+        figures.map(|((name, _), times)| Figure::new("time of a read", "ms", *name, times));
+    let figures: Vec<_> = figures.collect();
+    let title = format!(
+        "reads of users who are not cached, one after the other; medians of {number} reads of each kind in turn (least and most)"
+    );
+    let compared =
+        figures[1..].iter().map(|figure| figure.clone().beside(&figures[0]).limit(LIMIT));
+    report.add(NAME, &title, figures[..1].iter().cloned().chain(compared).collect());
 }
 
-async fn timed_read(client: &mut Client, path: &str) -> Duration {
+/// In milliseconds.
+async fn timed_read(client: &mut Client, user: &str) -> f64 {
     let begun = Instant::now();
-    let answer = client.send("GET", path).await.unwrap();
-    assert_eq!(answer.status, 200, "GET {path}");
-    begun.elapsed()
+    let answer = client.get(&path(user)).await.unwrap();
+    assert_eq!((answer.status, answer.source()), (200, "table"), "{user}: {}", answer.body);
+    milliseconds(begun.elapsed())
 }

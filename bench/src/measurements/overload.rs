@@ -1,131 +1,108 @@
 //! Thousands of clients at the same time: the handler's memory, and what they are answered.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use test_servers::{Azurite, Redis};
-use tokio::sync::{Barrier, Semaphore};
-use tokio::task::JoinSet;
+use test_servers::Redis;
+use tokio::time::sleep;
 
-use crate::client::Client;
-use crate::handler::{Handler, With};
-use crate::report::against;
+use crate::crowd::{Crowd, Timed};
+use crate::effort::Effort;
+use crate::program::{Program, Server, With};
+use crate::report::{Figure, Limit, Report};
+use crate::table::{Table, user_ids};
 
-/// How many clients connect at the same time: more would overflow the queue of the listener.
-const CONNECTING: usize = 200;
+pub(crate) const NAME: &str = "overload";
 
-pub(crate) async fn measure() {
-    println!("Memory of the handler with thousands of clients, in MB");
-    let (azurite, redis) = (Azurite::start(), Redis::start());
-    let with = || With { azurite: Some(&azurite), redis: Some(&redis), ..With::default() };
-    let mut later = Vec::new();
+/// The ids of the users are those of this series.
+const SERIES: char = 'V';
+/// What the memory of a handler is measured with.
+const MISSES: usize = 4000;
+const HITS: usize = 8000;
+const UNFINISHED: usize = 5000;
 
-    let clients = 4000;
-    let handler = Handler::start(with()).await;
-    let users = handler.client().await.create_users(clients).await;
-    later.push(reads(handler, clients, users, "read a user each who is not cached", 100.0).await);
-
-    let clients = 8000;
-    let handler = Handler::start(with()).await;
-    let users = handler.client().await.create_users(1).await;
-    handler.client().await.send("GET", &users[0]).await.unwrap();
-    later.push(reads(handler, clients, users, "read one user who is cached", 150.0).await);
-
-    later.push(unfinished(Handler::start(with()).await, 5000).await);
-
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    for Finished { handler, name, at_start } in &later {
-        let now = handler.memory("VmRSS");
-        println!("{name}: {at_start:.0} at the start, {now:.0} a minute later");
-    }
-    println!();
+/// A handler, and what became of it.
+struct Overloaded {
+    handler: Server,
+    name: String,
+    limit: Option<Limit>,
+    /// In megabytes.
+    at_start: f64,
+    at_most: f64,
+    note: String,
 }
 
-/// A handler whose clients have gone.
-struct Finished {
-    handler: Handler,
-    name: String,
-    at_start: f64,
+pub(crate) async fn measure(effort: Effort, report: &mut Report) {
+    let wait = effort.of(60, 1);
+    let (table, redis) = (Table::start().await, Redis::start());
+    let users = user_ids(SERIES, MISSES);
+    table.insert(&users).await;
+    let start = || Program::Handler.start(With::servers(&table, &redis));
+    eprintln!("{NAME}: {MISSES} reads of users who are not cached");
+    let what = "read a user each who is not cached";
+    let paths: Vec<_> = users.iter().map(|id| crate::table::path(id)).collect();
+    let misses = read(start().await, MISSES, &paths, what, Limit::AtMost(100.0)).await;
+    eprintln!("{NAME}: {HITS} reads of a user who is cached");
+    let handler = start().await;
+    let cached = [handler.user_in_redis().await];
+    let what = "read one user who is cached";
+    let hits = read(handler, HITS, &cached, what, Limit::AtMost(150.0)).await;
+    eprintln!("{NAME}: {UNFINISHED} requests that are never finished");
+    let unfinished = never_finish(start().await).await;
+    eprintln!("{NAME}: what remains {wait} s later");
+    sleep(Duration::from_secs(wait as u64)).await;
+    let title = "memory of the handler with thousands of clients at the same time";
+    report.add(NAME, title, figures(&[misses, hits, unfinished], wait));
 }
 
 /// All clients send a request at the same moment.
-async fn reads(
-    handler: Handler,
+async fn read(
+    handler: Server,
     clients: usize,
-    users: Vec<String>,
+    paths: &[String],
     what: &str,
-    limit: f64,
-) -> Finished {
-    let at_start = handler.memory("VmRSS");
-    let (connecting, ready) =
-        (Arc::new(Semaphore::new(CONNECTING)), Arc::new(Barrier::new(clients)));
-    let mut tasks = JoinSet::new();
-    for client in 0..clients {
-        let (connecting, ready) = (Arc::clone(&connecting), Arc::clone(&ready));
-        let (port, path) = (handler.port, users[client % users.len()].clone());
-        tasks.spawn(async move {
-            let permit = connecting.acquire_owned().await.unwrap();
-            let mut client = Client::connect(port).await.unwrap();
-            drop(permit);
-            ready.wait().await;
-            let begun = Instant::now();
-            let answer = client.send("GET", &path).await.unwrap();
-            let elapsed = begun.elapsed();
-            ready.wait().await; // all connections stay open until the last answer
-            (answer.status, elapsed)
-        });
-    }
-    let (mut statuses, mut worst) = (BTreeMap::<u16, usize>::new(), Duration::ZERO);
-    let mut sockets = 0;
-    while !tasks.is_empty() {
-        tokio::select! {
-            Some(done) = tasks.join_next() => {
-                let (status, elapsed) = done.unwrap();
-                *statuses.entry(status).or_default() += 1;
-                worst = worst.max(elapsed);
-            }
-            () = tokio::time::sleep(Duration::from_millis(50)) => {
-                sockets = sockets.max(handler.sockets());
-            }
-        }
-    }
+    limit: Limit,
+) -> Overloaded {
+    let at_start = handler.memory();
+    let mut crowd = Crowd::connect(&[handler.port], clients).await;
+    let answers = crowd.get(paths).await;
+    let (at_most, sockets) = (handler.peak_memory(), handler.sockets());
     let name = format!("{clients} clients {what}");
-    let peak = against(handler.memory("VmHWM"), limit);
+    let note = format!("{sockets} sockets; {}", statuses(&answers));
+    Overloaded { handler, name, limit: Some(limit), at_start, at_most, note }
+}
+
+/// How often each status was answered, and after how long the last one.
+fn statuses(answers: &[Timed]) -> String {
+    let mut statuses = BTreeMap::<u16, usize>::new();
+    for timed in answers {
+        *statuses.entry(timed.answer.status).or_default() += 1;
+    }
     let statuses: Vec<_> =
         statuses.iter().map(|(status, number)| format!("{number} times {status}")).collect();
-    println!(
-        "{name}: {peak} at the highest, {} sockets; {}, the slowest after {:.2} s",
-        sockets,
-        statuses.join(", "),
-        worst.as_secs_f64()
-    );
-    Finished { handler, name, at_start }
+    let longest = answers.iter().map(|timed| timed.elapsed).max().unwrap_or_default();
+    format!("{}, the last after {:.2} s", statuses.join(", "), longest.as_secs_f64())
 }
 
 /// All clients send half a head, and wait until the handler closes the connection.
-async fn unfinished(handler: Handler, clients: usize) -> Finished {
-    let at_start = handler.memory("VmRSS");
-    let connecting = Arc::new(Semaphore::new(CONNECTING));
-    let mut tasks = JoinSet::new();
-    for _ in 0..clients {
-        let (connecting, port) = (Arc::clone(&connecting), handler.port);
-        tasks.spawn(async move {
-            let permit = connecting.acquire_owned().await.unwrap();
-            let mut client = Client::connect(port).await.unwrap();
-            client.begin().await.unwrap();
-            drop(permit);
-            let begun = Instant::now();
-            client.closed().await;
-            begun.elapsed()
-        });
-    }
-    let longest = tasks.join_all().await.into_iter().max().unwrap();
-    let name = format!("{clients} clients never finish a head");
-    println!(
-        "{name}: {:.0} at the highest, all closed after at most {:.1} s",
-        handler.memory("VmHWM"),
-        longest.as_secs_f64()
-    );
-    Finished { handler, name, at_start }
+async fn never_finish(handler: Server) -> Overloaded {
+    let at_start = handler.memory();
+    let longest = Crowd::connect(&[handler.port], UNFINISHED).await.never_finish().await;
+    let name = format!("{UNFINISHED} clients never finish a head");
+    let at_most = handler.peak_memory();
+    let note = format!("all disconnected after at most {:.1} s", longest.as_secs_f64());
+    Overloaded { handler, name, limit: None, at_start, at_most, note }
+}
+
+fn figures(all: &[Overloaded], wait: usize) -> Vec<Figure> {
+    let memory = |it: &Overloaded, value: f64| Figure::new("memory", "MB", &*it.name, &[value]);
+    let mut figures = Vec::new();
+    figures.extend(all.iter().map(|it| memory(it, it.at_start).under("at the start")));
+    figures.extend(all.iter().map(|it| {
+        let figure = memory(it, it.at_most).under("at the highest").note(&*it.note);
+        figure.limit_if_any(it.limit)
+    }));
+    let later = format!("{wait} s after they left");
+    figures.extend(all.iter().map(|it| memory(it, it.handler.memory()).under(&*later)));
+    figures
 }

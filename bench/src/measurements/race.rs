@@ -67,7 +67,8 @@ pub(crate) async fn measure(effort: Effort, report: &mut Report) {
     );
     // One table for each quantity.
     let quantities = figures[0].len();
-    let by_quantity = (0..quantities).flat_map(|nth| figures.iter().map(move |all| all[nth].clone()));
+    let by_quantity =
+        (0..quantities).flat_map(|nth| figures.iter().map(move |all| all[nth].clone()));
     report.add(NAME, &title, by_quantity.collect());
 }
 
@@ -165,9 +166,8 @@ impl History {
         let reads = figure("reads", self.reads.len());
         assert!(reads.median > 0.0 && !self.writes.is_empty(), "{name}: no reads or no writes");
         let none = |quantity, number: usize| {
-            let figure = figure(quantity, number);
-            let note = format!("of {} reads beside {} writes", self.reads.len(), self.writes.len());
-            figure.note(note).limit_if(program == Program::Handler, Limit::AtMost(0.0))
+            let limit = (program == Program::Handler).then_some(Limit::AtMost(0.0));
+            figure(quantity, number).beside_value("all reads", reads.median).limit_if_any(limit)
         };
         vec![
             none("stale reads", self.stale()),

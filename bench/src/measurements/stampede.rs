@@ -88,13 +88,19 @@ fn figures(subjects: &[Subject]) -> Vec<Figure> {
     let figure = |subject: &Subject| {
         let name = subject.program.name();
         let figure = Figure::new("reads of the table", "", name, &subject.table_reads);
-        figure.limit_if(subject.program == Program::Handler, Limit::AtMost(1.0))
+        let is_ours = subject.program == Program::Handler;
+        figure.limit_if_any(is_ours.then_some(Limit::AtMost(1.0)))
     };
     let ours = figure(&subjects[0]);
     let mut figures = vec![ours.clone()];
     figures.extend(subjects[1..].iter().map(|subject| figure(subject).beside(&ours)));
     figures.extend(subjects.iter().map(|subject| {
-        Figure::new("time until the last is answered", "ms", subject.program.name(), &subject.longest)
+        Figure::new(
+            "time until the last is answered",
+            "ms",
+            subject.program.name(),
+            &subject.longest,
+        )
     }));
     figures
 }
