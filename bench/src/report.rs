@@ -139,8 +139,10 @@ impl Figure {
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Limit::RatioAtLeast(least) => write!(f, "at least {least}"),
-            Limit::RatioAtMost(most) | Limit::AtMost(most) => write!(f, "at most {most}"),
+            Limit::RatioAtLeast(least) => write!(f, "at least {}", number(*least)),
+            Limit::RatioAtMost(most) | Limit::AtMost(most) => {
+                write!(f, "at most {}", number(*most))
+            }
         }
     }
 }
@@ -166,7 +168,7 @@ pub(crate) fn number(value: f64) -> String {
         whole if whole.fract() == 0.0 => format!("{value:.0}"),
         large if large >= 100.0 => format!("{value:.0}"),
         large if large >= 10.0 => format!("{value:.1}"),
-        large if large >= 0.1 => format!("{value:.2}"),
+        large if large >= 0.01 => format!("{value:.2}"),
         _ => format!("{value:.4}"),
     }
 }
@@ -212,7 +214,7 @@ impl Report {
         for table in figures.chunk_by(|a, b| a.heading() == b.heading()) {
             println!("\n{}", table[0].heading());
             for figure in table {
-                println!("  {:width$} {figure}", figure.subject);
+                println!("{}", format!("  {:width$} {figure}", figure.subject).trim_end());
             }
         }
         self.figures.extend(figures.into_iter().map(|figure| Figure { measurement, ..figure }));

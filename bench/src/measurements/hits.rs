@@ -52,9 +52,9 @@ struct Row {
 pub(crate) async fn measure(effort: Effort, report: &mut Report) {
     let (connections, logs) = match effort {
         Effort::Full => (&[1, LIMITED, 256][..], &[Log::Errors, Log::Requests][..]),
-        Effort::Quick => (&[LIMITED][..], &[Log::Errors][..]),
+        Effort::Quick => (&[1, LIMITED, 256][..], &[Log::Errors, Log::Requests][..]),
     };
-    let (number, seconds) = (effort.of(5, 3), effort.of(2, 1));
+    let (number, seconds) = (effort.of(5, 2), effort.of(2, 1));
     let (table, redis) = (Table::start().await, Redis::start());
     let (mut running, mut subjects) = (Vec::new(), Vec::new());
     for log in logs {
