@@ -1,0 +1,105 @@
+// Time per read: the plot, the medians, and their quotient.
+
+const SHOWN = 150;
+const PLOT_HEIGHT = 230, MARGIN = { left: 52, right: 12, top: 12, bottom: 12 };
+
+/** A read of a user, as it is plotted. */
+const measurement = (answer) => ({
+  source: sourceOf(answer),
+  browser: answer.ms,
+  handler: (answer.timing.cache ?? 0) + (answer.timing.table ?? 0),
+});
+
+function median(values) {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+/** The number of reads from a source and their medians, or `undefined` if there was none. */
+function summary(reads, source) {
+  const ofSource = reads.filter((read) => read.source === source);
+  if (!ofSource.length) return undefined;
+  return {
+    count: ofSource.length,
+    browser: median(ofSource.map(({ browser }) => browser)),
+    handler: median(ofSource.map(({ handler }) => handler)),
+  };
+}
+
+/** Points on a logarithmic scale, because a hit and an outage are a factor of a thousand apart. */
+function drawPlot(container, reads) {
+  const width = Math.max(container.clientWidth, 280);
+  const shown = reads.slice(-SHOWN);
+  const scale = logarithmic(shown.map(({ browser }) => browser));
+  const drawing = svg("svg", { width, height: PLOT_HEIGHT, role: "img", "aria-label": plotInWords(reads) });
+  for (const tick of scale.ticks) drawing.append(...drawTick(tick, scale.y(tick), width));
+  for (const source of ["table", "cache"]) {
+    const found = summary(shown, source);
+    if (found) drawing.append(svg("line", { class: `median ${source}`, x1: MARGIN.left, x2: width - MARGIN.right, y1: scale.y(found.browser), y2: scale.y(found.browser) }));
+  }
+  const pace = (width - MARGIN.left - MARGIN.right - 8) / Math.max(shown.length - 1, 40);
+  shown.forEach(({ source, browser }, nth) => drawing.append(mark(source, MARGIN.left + 6 + nth * pace, scale.y(browser))));
+  container.replaceChildren(drawing);
+}
+
+function logarithmic(values) {
+  const low = Math.floor(Math.log10(Math.min(...values, 1)));
+  const high = Math.ceil(Math.log10(Math.max(...values, 10)));
+  const unit = (PLOT_HEIGHT - MARGIN.top - MARGIN.bottom) / (high - low);
+  const ticks = [];
+  for (let decade = low; decade <= high; decade += 1) {
+    ticks.push(...[1, 2, 5].map((digit) => digit * 10 ** decade).filter((tick) => tick <= 10 ** high));
+  }
+  return { ticks, y: (ms) => PLOT_HEIGHT - MARGIN.bottom - (Math.log10(Math.max(ms, 10 ** low)) - low) * unit };
+}
+
+function drawTick(tick, y, width) {
+  const text = `${Number(tick.toPrecision(1))} ms`;
+  return [
+    svg("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y, y2: y }),
+    svg("text", { class: "faint", x: MARGIN.left - 6, y: y + 4, "text-anchor": "end" }, text),
+  ];
+}
+
+function plotInWords(reads) {
+  if (!reads.length) return "Time per read: none yet";
+  const said = ["table", "cache", "memory"].flatMap((source) => {
+    const found = summary(reads, source);
+    return found ? [`${found.count} from ${SOURCES[source]}, median ${inMilliseconds(found.browser)}`] : [];
+  });
+  return `Time per read of the last ${Math.min(reads.length, SHOWN)} reads, on a logarithmic scale. ${said.join("; ")}.`;
+}
+
+const SOURCES = { table: "the table", cache: "the cache", memory: "copies in the handler", error: "errors" };
+
+function drawLegend(list) {
+  const entry = ([source, text]) => html("li", {}, svg("svg", { viewBox: "-6 -6 12 12", "aria-hidden": "true" }, mark(source, 0, 0)), text);
+  const median = html("li", {}, svg("svg", { viewBox: "-6 -6 12 12", "aria-hidden": "true" }, svg("path", { class: "median", d: "M-6 0 h12" })), "median");
+  list.replaceChildren(...Object.entries(SOURCES).map(entry), median);
+}
+
+/** Shows the hit ratio, the medians, and the quotient of the table's and the cache's. */
+function showMedians(reads) {
+  const [table, cache] = [summary(reads, "table"), summary(reads, "cache")];
+  const answered = reads.filter(({ source }) => source !== "error");
+  const hits = answered.filter(({ source }) => source !== "table");
+  byId("hit-ratio").textContent = answered.length ? `${Math.round((100 * hits.length) / answered.length)} %` : "–";
+  byId("quotient").textContent = table && cache ? `${(table.browser / cache.browser).toFixed(1)} ×` : "–";
+  const rows = ["table", "cache", "memory", "error"].flatMap((source) => medianRow(source, summary(reads, source)));
+  if (table && cache) rows.push(quotientRow(table, cache));
+  byId("medians").tBodies[0].replaceChildren(...rows);
+}
+
+const number = (text) => html("td", { class: "number" }, text);
+
+function medianRow(source, found) {
+  if (!found) return [];
+  const handler = source === "error" ? "" : inMilliseconds(found.handler);
+  return [html("tr", { class: source }, html("th", { scope: "row" }, SOURCES[source]), number(String(found.count)), number(inMilliseconds(found.browser)), number(handler))];
+}
+
+function quotientRow(table, cache) {
+  const quotient = (where) => (cache[where] ? `${(table[where] / cache[where]).toFixed(1)} ×` : "");
+  return html("tr", {}, html("th", { scope: "row" }, "table ÷ cache"), number(""), number(quotient("browser")), number(quotient("handler")));
+}
