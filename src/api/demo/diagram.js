@@ -10,11 +10,11 @@ const inside = (label) => [message(HANDLER, HANDLER, label)];
 
 /** The messages of a call, in order. */
 function messages(answer) {
-  const status = answer.status || "no answer";
+  const status = answer.status ? `${answer.status} ${answer.body.source ?? ""}`.trim() : "no answer";
   return [
     message(USER, HANDLER, answer.method),
     ...(answer.method === "GET" ? readMessages(answer) : writeMessages(answer)),
-    message(HANDLER, USER, String(status), answer.status && answer.status < 500 ? "reply" : "lost"),
+    message(HANDLER, USER, status, answer.status && answer.status < 500 ? "reply" : "lost"),
   ];
 }
 
@@ -57,13 +57,13 @@ function writeMessages(answer) {
   ];
 }
 
-/** Draws the call in the width that there is. */
-function drawDiagram(container, answer) {
+/** Draws the call in the width that there is. Its messages light up one after another, unless calls follow each other too fast. */
+function drawDiagram(container, answer, { animate = false } = {}) {
   const width = Math.max(container.clientWidth, 280);
   const steps = answer ? messages(answer) : [];
   const x = (lane) => (width / 4) * (lane + 0.5);
   const height = LANE_TOP + STEP_HEIGHT * (MOST_STEPS + 0.4);
-  const drawing = svg("svg", { width, height, role: "img", "aria-label": inWords(answer, steps) });
+  const drawing = svg("svg", { width, height, role: "img", class: animate ? "animated" : "", "aria-label": inWords(answer, steps) });
   for (const lane of [USER, HANDLER, CACHE, TABLE]) {
     drawing.append(drawLane(x(lane), width / 4 - 10, height, laneTitle(lane), spent(answer, lane), usage(steps, lane)));
   }
@@ -101,7 +101,8 @@ function drawLane(x, width, height, title, time, usage) {
 
 function drawStep({ from, to, label, kind }, nth, x) {
   const y = LANE_TOP + STEP_HEIGHT * (nth + 0.7);
-  const step = svg("g", { class: `step ${kind}` });
+  const source = ["", "", "cache", "table"][Math.max(from, to)];
+  const step = svg("g", { class: `step ${kind} ${source}` });
   step.style.setProperty("--nth", nth);
   if (from === to) {
     const width = 10 + label.length * 6.5;

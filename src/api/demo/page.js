@@ -16,11 +16,11 @@ const selected = () => byId("id").value.trim();
 /* Calls that are shown one by one */
 
 /** Shows an answer everywhere. During a series of calls, only its end is announced to screen readers. */
-function show(answer, { announce = true } = {}) {
+function show(answer, { announce = true, animate = true } = {}) {
   page.last = answer;
   if (answer.method === "GET") page.reads.push(measurement(answer));
   remember(answer);
-  drawDiagram(byId("diagram"), answer);
+  drawDiagram(byId("diagram"), answer, { animate });
   byId("said").setAttribute("aria-live", announce ? "polite" : "off");
   byId("said").textContent = `${answer.body.data?.Name ? `“${answer.body.data.Name}”. ` : ""}${explain(answer)}`;
   showReads();
@@ -40,13 +40,16 @@ function log({ method, path, status, body, cacheStatus, serverTiming, ms, proble
   const code = (text) => html("td", { class: "code" }, text);
   const failure = status === 0 || status >= 500 ? problem ?? body.detail ?? "" : undefined;
   const row = html("tr", { class: failure === undefined ? "" : "error" },
-    code(`${method} ${path.replace("/api/users", "…")}`), cell(String(status || "–")), cell(body.source ?? ""),
+    code(`${method} ${shortened(path)}`), cell(String(status || "–")), cell(body.source ?? ""),
     code(failure ?? cacheStatus), code(serverTiming), html("td", { class: "number" }, ms.toFixed(1)),
   );
   const rows = byId("log").tBodies[0];
   rows.prepend(row);
   if (rows.rows.length > LOGGED) rows.lastElementChild.remove();
 }
+
+/** A path with the end of its id: ids that were created at about the same time begin alike. */
+const shortened = (path) => path.replace(/(users\/).*(.{6})$/, "$1…$2");
 
 /* The life of an entry in the cache */
 
@@ -123,7 +126,7 @@ async function burst() {
   const id = selected();
   const answers = [];
   for (let left = numberIn("burst-size"); left > 0; left -= 1) {
-    answers.push(show(await readUser(id), { announce: left === 1 }));
+    answers.push(show(await readUser(id), { announce: left === 1, animate: left === 1 }));
   }
   const hits = answers.filter((answer) => sourceOf(answer) === "cache").length;
   byId("said").append(` ${hits} of these ${answers.length} reads were answered from the cache.`);
@@ -237,13 +240,14 @@ byId("forget").addEventListener("click", () => {
   showReads();
 });
 setInterval(showLife, 200);
-new ResizeObserver(() => {
+addEventListener("resize", draw);
+
+function draw() {
   drawDiagram(byId("diagram"), page.last);
-  drawPlot(byId("plot"), page.reads);
-}).observe(byId("user"));
+  showReads();
+}
 
 drawLegend(byId("legend"));
-drawDiagram(byId("diagram"), undefined);
-showReads();
+draw();
 await showHealth();
-drawDiagram(byId("diagram"), page.last);
+draw(); // with the name of the cache, which the health report has

@@ -26,7 +26,8 @@ pub struct Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         // Its other processes end with it. chromedriver, which is killed, would leave it running.
-        let kill = |signal: &str| Command::new("kill").args([signal, self.process.as_str()]).output();
+        let kill =
+            |signal: &str| Command::new("kill").args([signal, self.process.as_str()]).output();
         let _ = kill("-TERM");
         let start = Instant::now();
         while kill("-0").is_ok_and(|kill| kill.status.success()) {
@@ -136,10 +137,7 @@ impl Browser {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let lines = log.as_array().expect("log lines").iter();
         lines
-            .map(|line| LogLine {
-                source: text(&line["source"]),
-                message: text(&line["message"]),
-            })
+            .map(|line| LogLine { source: text(&line["source"]), message: text(&line["message"]) })
             .collect()
     }
 
