@@ -17,7 +17,15 @@ async function call(method, path, { name } = {}) {
     const text = await response.text();
     return { method, path, ms: performance.now() - started, ...read(response, text) };
   } catch (error) {
-    return { method, path, ms: performance.now() - started, status: 0, body: {}, timing: {}, problem: error.message };
+    return {
+      method,
+      path,
+      ms: performance.now() - started,
+      status: 0,
+      body: {},
+      timing: {},
+      problem: error.message,
+    };
   }
 }
 

@@ -1,7 +1,12 @@
 // The sequence diagram of one call: which way it took, and how long the parts took.
 
-const USER = 0, HANDLER = 1, CACHE = 2, TABLE = 3;
-const LANE_TOP = 46, STEP_HEIGHT = 30, MOST_STEPS = 8;
+const USER = 0,
+  HANDLER = 1,
+  CACHE = 2,
+  TABLE = 3;
+const LANE_TOP = 46,
+  STEP_HEIGHT = 30,
+  MOST_STEPS = 8;
 
 /** A message in the diagram; `kind` is call, reply, or lost if nothing came back. */
 const message = (from, to, label, kind = "call") => ({ from, to, label, kind });
@@ -20,13 +25,20 @@ function messages(answer) {
 
 function readMessages(answer) {
   switch (outcome(answer)) {
-    case "hit": return roundTrip(CACHE, "get", "hit");
-    case "local": return inside("own copy");
-    case "collapsed": return [...roundTrip(CACHE, "get", "miss"), ...inside("shared load")];
-    case "stale": return [message(HANDLER, TABLE, "load", "lost"), ...inside("stale copy")];
-    case "loaded": return loadMessages(answer);
-    case "failed": return [message(HANDLER, TABLE, "load", "lost")];
-    default: return [];
+    case "hit":
+      return roundTrip(CACHE, "get", "hit");
+    case "local":
+      return inside("own copy");
+    case "collapsed":
+      return [...roundTrip(CACHE, "get", "miss"), ...inside("shared load")];
+    case "stale":
+      return [message(HANDLER, TABLE, "load", "lost"), ...inside("stale copy")];
+    case "loaded":
+      return loadMessages(answer);
+    case "failed":
+      return [message(HANDLER, TABLE, "load", "lost")];
+    default:
+      return [];
   }
 }
 
@@ -47,9 +59,10 @@ function loadMessages({ cache, status }) {
 function writeMessages(answer) {
   if (outcome(answer) === "refused" && answer.timing.table === undefined) return [];
   const fenced = answer.method !== "POST";
-  const change = answer.status === 0 || answer.status >= 500
-    ? [message(HANDLER, TABLE, "change", "lost")]
-    : roundTrip(TABLE, "change", answer.status === 404 ? "no row" : "done");
+  const change =
+    answer.status === 0 || answer.status >= 500
+      ? [message(HANDLER, TABLE, "change", "lost")]
+      : roundTrip(TABLE, "change", answer.status === 404 ? "no row" : "done");
   return [
     ...(fenced ? [message(HANDLER, CACHE, "fence")] : []),
     ...change,
@@ -57,15 +70,26 @@ function writeMessages(answer) {
   ];
 }
 
-/** Draws the call in the width that there is. Its messages light up one after another, unless calls follow each other too fast. */
+/**
+ * Draws the call in the width that there is. Its messages light up one after another, unless calls follow each
+ * other too fast for that.
+ */
 function drawDiagram(container, answer, { animate = false } = {}) {
   const width = Math.max(container.clientWidth, 280);
   const steps = answer ? messages(answer) : [];
   const x = (lane) => (width / 4) * (lane + 0.5);
   const height = LANE_TOP + STEP_HEIGHT * (MOST_STEPS + 0.4);
-  const drawing = svg("svg", { width, height, role: "img", class: animate ? "animated" : "", "aria-label": inWords(answer, steps) });
+  const drawing = svg("svg", {
+    width,
+    height,
+    role: "img",
+    class: animate ? "animated" : "",
+    "aria-label": inWords(answer, steps),
+  });
   for (const lane of [USER, HANDLER, CACHE, TABLE]) {
-    drawing.append(drawLane(x(lane), width / 4 - 10, height, laneTitle(lane), spent(answer, lane), usage(steps, lane)));
+    drawing.append(
+      drawLane(x(lane), width / 4 - 10, height, laneTitle(lane), spent(answer, lane), usage(steps, lane)),
+    );
   }
   steps.forEach((step, nth) => drawing.append(drawStep(step, nth, x)));
   container.replaceChildren(drawing);
@@ -81,7 +105,12 @@ function spent(answer, lane) {
   if (!answer) return "";
   const { ms, timing } = answer;
   const rest = Math.max(ms - (timing.cache ?? 0) - (timing.table ?? 0), 0);
-  return [`${inMilliseconds(ms)}`, `${inMilliseconds(rest)}`, inMilliseconds(timing.cache), inMilliseconds(timing.table)][lane];
+  return [
+    `${inMilliseconds(ms)}`,
+    `${inMilliseconds(rest)}`,
+    inMilliseconds(timing.cache),
+    inMilliseconds(timing.table),
+  ][lane];
 }
 
 /** The class of a lane that takes part in the call. */
@@ -91,7 +120,9 @@ function usage(steps, lane) {
 }
 
 function drawLane(x, width, height, title, time, usage) {
-  return svg("g", { class: `lane ${usage}` },
+  return svg(
+    "g",
+    { class: `lane ${usage}` },
     svg("line", { x1: x, x2: x, y1: LANE_TOP - 4, y2: height }),
     svg("rect", { x: x - width / 2, y: 1, width, height: LANE_TOP - 5, rx: 5 }),
     svg("text", { x, y: 18 }, title),
@@ -105,8 +136,11 @@ function drawStep({ from, to, label, kind }, nth, x) {
   const step = svg("g", { class: `step ${kind} ${source}` });
   step.style.setProperty("--nth", nth);
   if (from === to) {
-    const width = 10 + label.length * 6.5;
-    step.append(svg("text", { x: x(from) + width / 2 + 16, y: y + 4 }, label), svg("path", { class: "shaft", d: `M${x(from)} ${y - 6} h12 v12 h-10` }), arrowhead(x(from) + 1, y + 6, -1));
+    step.append(
+      svg("path", { class: "shaft", d: `M${x(from)} ${y - 6} h12 v12 h-10` }),
+      arrowhead(x(from) + 1, y + 6, -1),
+      svg("text", { class: "inside", x: x(from) + 20, y: y + 4 }, label),
+    );
     return step;
   }
   const direction = Math.sign(x(to) - x(from));
@@ -126,7 +160,8 @@ function labelCentre(from, to, x) {
   return (x(near) + x(near + 1)) / 2;
 }
 
-const arrowhead = (x, y, direction) => svg("path", { d: `M${x - direction * 7} ${y - 4} L${x} ${y} l${-direction * 7} 4` });
+const arrowhead = (x, y, direction) =>
+  svg("path", { d: `M${x - direction * 7} ${y - 4} L${x} ${y} l${-direction * 7} 4` });
 const cross = (x, y) => svg("path", { d: `M${x - 5} ${y - 5} l10 10 m0 -10 l-10 10` });
 
 function inWords(answer, steps) {
@@ -135,6 +170,8 @@ function inWords(answer, steps) {
     const way = from === to ? laneTitle(from) : `${laneTitle(from)} to ${laneTitle(to)}`;
     return `${way}: ${label}${kind === "lost" ? " (failed)" : ""}`;
   });
-  const times = [CACHE, TABLE].filter((lane) => spent(answer, lane)).map((lane) => `${laneTitle(lane)} ${spent(answer, lane)}`);
+  const times = [CACHE, TABLE]
+    .filter((lane) => spent(answer, lane))
+    .map((lane) => `${laneTitle(lane)} ${spent(answer, lane)}`);
   return `${said.join("; ")}. ${[...times, `in all ${inMilliseconds(answer.ms)}`].join(", ")}.`;
 }

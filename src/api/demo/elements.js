@@ -12,7 +12,8 @@ function fill(element, attributes, children) {
 }
 
 const html = (name, attributes = {}, ...children) => fill(document.createElement(name), attributes, children);
-const svg = (name, attributes = {}, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
+const svg = (name, attributes = {}, ...children) =>
+  fill(document.createElementNS(SVG, name), attributes, children);
 
 /** Each source has a shape besides its colour: a circle of radius 4, and others of about its size. */
 function mark(source, x, y) {
@@ -28,7 +29,12 @@ function mark(source, x, y) {
 /** Replaces the rows of a table by pairs of a heading and a number. */
 function showCounts(table, counts) {
   const rows = counts.map(([heading, count, kind = ""]) =>
-    html("tr", {}, html("th", { scope: "row", class: kind }, heading), html("td", { class: "number" }, String(count))),
+    html(
+      "tr",
+      {},
+      html("th", { scope: "row", class: kind }, heading),
+      html("td", { class: "number" }, String(count)),
+    ),
   );
   table.tBodies[0].replaceChildren(...rows);
 }

@@ -1,13 +1,16 @@
 // The controls, and what they show.
 
-const LOGGED = 12;
+const MOST_LOGGED = 12;
+const MOST_READS = 500;
 
 const page = {
   last: undefined, // the answer in the diagram
-  reads: [], // what is plotted
+  reads: [], // what is plotted: the last reads
   users: new Map(), // the name of each user created here, by id
   lives: new Map(), // by id: what is known of the entry in the cache
   interval: undefined, // the timer of the next read of a series
+  // While these run, the browser has no connection to spare:
+  stampede: false,
   race: undefined,
 };
 
@@ -18,16 +21,21 @@ const selected = () => byId("id").value.trim();
 /** Shows an answer everywhere. During a series of calls, only its end is announced to screen readers. */
 function show(answer, { announce = true, animate = true } = {}) {
   page.last = answer;
-  if (answer.method === "GET") page.reads.push(measurement(answer));
+  if (answer.method === "GET" && !page.stampede && !page.race) plot(answer);
   remember(answer);
   drawDiagram(byId("diagram"), answer, { animate });
   byId("said").setAttribute("aria-live", announce ? "polite" : "off");
-  byId("said").textContent = `${answer.body.data?.Name ? `“${answer.body.data.Name}”. ` : ""}${explain(answer)}`;
+  byId("said").textContent =
+    `${answer.body.data?.Name ? `“${answer.body.data.Name}”. ` : ""}${explain(answer)}`;
   showReads();
   log(answer);
   showLife();
   if (isDegraded(answer)) askHealthSoon();
   return answer;
+}
+
+function plot(answer) {
+  page.reads = [...page.reads.slice(1 - MOST_READS), measurement(answer)];
 }
 
 function showReads() {
@@ -38,14 +46,20 @@ function showReads() {
 function log({ method, path, status, body, cacheStatus, serverTiming, ms, problem }) {
   const cell = (text) => html("td", {}, text);
   const code = (text) => html("td", { class: "code" }, text);
-  const failure = status === 0 || status >= 500 ? problem ?? body.detail ?? "" : undefined;
-  const row = html("tr", { class: failure === undefined ? "" : "error" },
-    code(`${method} ${shortened(path)}`), cell(String(status || "–")), cell(body.source ?? ""),
-    code(failure ?? cacheStatus), code(serverTiming), html("td", { class: "number" }, ms.toFixed(1)),
+  const failure = status === 0 || status >= 500 ? (problem ?? body.detail ?? "") : undefined;
+  const row = html(
+    "tr",
+    { class: failure === undefined ? "" : "error" },
+    code(`${method} ${shortened(path)}`),
+    cell(String(status || "–")),
+    cell(body.source ?? ""),
+    code(failure ?? cacheStatus),
+    code(serverTiming),
+    html("td", { class: "number" }, ms.toFixed(1)),
   );
   const rows = byId("log").tBodies[0];
   rows.prepend(row);
-  if (rows.rows.length > LOGGED) rows.lastElementChild.remove();
+  if (rows.rows.length > MOST_LOGGED) rows.lastElementChild.remove();
 }
 
 /** A path with the end of its id: ids that were created at about the same time begin alike. */
@@ -82,7 +96,9 @@ function lifeInWords(life, left) {
 /* Users */
 
 function showUsers() {
-  const options = [...page.users].map(([id, name]) => html("option", { value: id }, `${name} (…${id.slice(-6)})`));
+  const options = [...page.users].map(([id, name]) =>
+    html("option", { value: id }, `${name} (…${id.slice(-6)})`),
+  );
   byId("users").replaceChildren(...options.reverse());
   byId("users").value = selected();
 }
@@ -157,7 +173,9 @@ function readAgainLater(pause) {
 
 async function runStampede() {
   byId("stampede-said").textContent = "Reading …";
+  page.stampede = true;
   showStampede(await stampede(numberIn("stampede-size")));
+  page.stampede = false;
 }
 
 async function toggleRace() {
@@ -173,7 +191,10 @@ async function toggleRace() {
     showRace(race);
   };
   const created = await race.run({
-    seconds: numberIn("race-seconds"), writers: numberIn("race-writers"), readers: numberIn("race-readers"), onProgress: refresh,
+    seconds: numberIn("race-seconds"),
+    writers: numberIn("race-writers"),
+    readers: numberIn("race-readers"),
+    onProgress: refresh,
   });
   page.race = undefined;
   refresh(1);
@@ -200,7 +221,10 @@ function askHealthSoon() {
 async function showHealth() {
   const { status, body, problem } = await call("GET", "/api/health");
   const words = body.status ? partsInWords(body) : `The health report failed: ${problem ?? status}.`;
-  byId("health").replaceChildren(html("b", { class: body.status === "healthy" ? "right" : "wrong" }, capital(body.status ?? "no answer")), ` – ${words}`);
+  byId("health").replaceChildren(
+    html("b", { class: body.status === "healthy" ? "right" : "wrong" }, capital(body.status ?? "no answer")),
+    ` – ${words}`,
+  );
   return body.status === "healthy";
 }
 
@@ -220,8 +244,11 @@ function onSubmit(form, action) {
     event.preventDefault();
     if (isRunning) return;
     isRunning = true;
-    await action();
-    isRunning = false;
+    try {
+      await action();
+    } finally {
+      isRunning = false;
+    }
   });
 }
 

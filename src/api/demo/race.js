@@ -44,7 +44,17 @@ class History {
 /** A race over one new user. */
 class Race {
   history = new History();
-  counts = { written: 0, unknown: 0, table: 0, cache: 0, memory: 0, marked: 0, failed: 0, old: 0, backwards: 0 };
+  counts = {
+    written: 0,
+    unknown: 0,
+    table: 0,
+    cache: 0,
+    memory: 0,
+    marked: 0,
+    failed: 0,
+    old: 0,
+    backwards: 0,
+  };
   examples = [];
   running = true;
 
@@ -110,14 +120,22 @@ class Race {
     if (old) this.counts.old += 1;
     if (backwards) this.counts.backwards += 1;
     if ((old || backwards) && this.examples.length < MOST_EXAMPLES) {
-      const what = [old && "a newer number was already written", backwards && "a newer number was already read"];
-      this.examples.push(`A read returned ${number} (${answer.cacheStatus}), although ${what.filter(Boolean).join(", and ")}.`);
+      const what = [
+        old && "a newer number was already written",
+        backwards && "a newer number was already read",
+      ];
+      this.examples.push(
+        `A read returned ${number} (${answer.cacheStatus}), although ${what.filter(Boolean).join(", and ")}.`,
+      );
     }
   }
 }
 
 function showRace({ counts, examples }) {
-  for (const [id, count] of [["race-old", counts.old], ["race-backwards", counts.backwards]]) {
+  for (const [id, count] of [
+    ["race-old", counts.old],
+    ["race-backwards", counts.backwards],
+  ]) {
     byId(id).textContent = count;
     byId(id).className = count ? "wrong" : "";
   }
@@ -133,12 +151,17 @@ function showRace({ counts, examples }) {
     ["reads with an error", counts.failed, "error"],
   ];
   showCounts(byId("race-counts"), [...always, ...sometimes.filter(([, count]) => count)]);
-  byId("race-examples").replaceChildren(...examples.map((example) => html("li", { class: "wrong" }, example)));
+  byId("race-examples").replaceChildren(
+    ...examples.map((example) => html("li", { class: "wrong" }, example)),
+  );
 }
 
 function verdict({ old, backwards, table, cache, memory }) {
   const reads = table + cache + memory;
   if (!reads) return "No read was answered, so nothing was checked.";
-  const found = old || backwards ? `${old} were too old, and ${backwards} went backwards` : "none was too old, and none went backwards";
+  const found =
+    old || backwards
+      ? `${old} were too old, and ${backwards} went backwards`
+      : "none was too old, and none went backwards";
   return `Of ${reads} reads, ${found}.`;
 }

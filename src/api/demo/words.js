@@ -22,10 +22,11 @@ function explain(answer) {
   return `${what}${words[outcome(answer)](answer)}`;
 }
 
-const hit = ({ cache }) => `${capital(parts.cache)} had the answer. The entry expires within ${Number(cache.ttl) + 1} s.`;
+const hit = ({ cache }) =>
+  `${capital(parts.cache)} had the answer. The entry expires within ${Number(cache.ttl) + 1} s.`;
 
 const local = ({ cache }) =>
-  `The handler used its own copy, without asking ${parts.cache}. The entry expires within ${Number(cache.ttl) + 1} s.`;
+  `The handler used its own copy, without asking ${parts.cache}. It expires within ${Number(cache.ttl) + 1} s.`;
 
 function loaded({ cache }) {
   const why = {
@@ -41,7 +42,8 @@ function loaded({ cache }) {
 const collapsed = () => "Another reader was loading the user: this read shares its answer.";
 
 const stale = ({ cache }) =>
-  `${capital(parts.store)} cannot be reached. This is a copy, which may be out of date${expired(cache)}; the answer says so in its headers.`;
+  `${capital(parts.store)} cannot be reached. This is a copy, which may be out of date${expired(cache)}. ` +
+  "The answer says so in Cache-Status.";
 
 const expired = ({ ttl }) => (Number(ttl) < 0 ? `: it expired ${-Number(ttl)} s ago` : "");
 
