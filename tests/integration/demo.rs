@@ -357,7 +357,7 @@ async fn pictures() {
     browser.value("scrollTo(0, 0)").await;
     browser.devtools("Emulation.setScrollbarsHidden", json!({ "hidden": true })).await;
     for (name, scheme, width, height) in [
-        ("demo", "light", 1280, 1730),
+        ("demo", "light", 1280, 1655),
         ("demo-dark", "dark", 1280, 2800),
         ("demo-narrow", "light", 360, 2400),
     ] {

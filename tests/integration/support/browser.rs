@@ -20,7 +20,8 @@ pub struct Browser {
     session: String,
     process: String,
     _driver: Process,
-    _profile: TempDir,
+    /// Its profile, and what it and chromedriver leave behind.
+    _folder: TempDir,
 }
 
 impl Drop for Browser {
@@ -51,14 +52,14 @@ pub struct LogLine {
 impl Browser {
     /// Starts a browser with an empty profile.
     pub async fn start() -> Self {
-        let profile = TempDir::new().unwrap();
+        let folder = TempDir::new().unwrap();
         let port = free_port();
         let mut driver = Command::new("chromedriver");
-        driver.arg(format!("--port={port}"));
+        driver.arg(format!("--port={port}")).env("TMPDIR", folder.path());
         let driver = Process::start(driver, port, INSTALL);
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let url = format!("http://127.0.0.1:{port}/session");
-        let answer = send(&http, &url, Some(capabilities(&profile))).await;
+        let answer = send(&http, &url, Some(capabilities(&folder))).await;
         let started = answer.unwrap_or_else(|error| {
             panic!("Chromium does not start ({error}): install it with `{INSTALL}`")
         });
@@ -69,7 +70,7 @@ impl Browser {
             process: process.to_string(),
             http,
             _driver: driver,
-            _profile: profile,
+            _folder: folder,
         }
     }
 
@@ -165,7 +166,7 @@ impl Browser {
     }
 }
 
-fn capabilities(profile: &TempDir) -> Value {
+fn capabilities(folder: &TempDir) -> Value {
     let arguments = json!([
         "--headless=new",
         "--no-sandbox",
@@ -176,7 +177,7 @@ fn capabilities(profile: &TempDir) -> Value {
         "--disable-component-update",
         "--disable-sync",
         "--window-size=1280,900",
-        format!("--user-data-dir={}", profile.path().display()),
+        format!("--user-data-dir={}", folder.path().join("profile").display()),
     ]);
     json!({ "capabilities": { "alwaysMatch": {
         "goog:chromeOptions": { "args": arguments },
