@@ -20,26 +20,28 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TAB: &str = "\u{E004}";
 const ENTER: &str = "\u{E007}";
 
-/// The page of a handler on servers of its own.
+/// The page of a handler in a browser.
 struct Demo {
     browser: Browser,
     client: Client,
-    redis: Redis,
-    azurite: Azurite,
+}
+
+/// The page of a handler on servers of its own.
+async fn on_servers(given: &[(&str, String)]) -> (Demo, Redis, Azurite) {
+    let (redis, azurite) = (Redis::start(), Azurite::start());
+    let mut all = vec![
+        ("REDIS_URL", redis.url()),
+        ("USERS_TABLE_CONNECTION", azurite.connection_string()),
+        ("USERS_TABLE_NAME", fresh_table()),
+    ];
+    all.extend(given.iter().cloned());
+    (Demo::open(&all).await, redis, azurite)
 }
 
 impl Demo {
     async fn open(given: &[(&str, String)]) -> Self {
-        let (redis, azurite) = (Redis::start(), Azurite::start());
-        let mut all = vec![
-            ("REDIS_URL", redis.url()),
-            ("USERS_TABLE_CONNECTION", azurite.connection_string()),
-            ("USERS_TABLE_NAME", fresh_table()),
-        ];
-        all.extend(given.iter().cloned());
-        let client = start(&settings(&all)).await;
-        let browser = Browser::start().await;
-        let demo = Self { browser, client, redis, azurite };
+        let client = start(&settings(given)).await;
+        let demo = Self { browser: Browser::start().await, client };
         demo.visit(&demo.client.base).await;
         demo
     }
@@ -88,7 +90,7 @@ impl Demo {
 
 #[tokio::test]
 async fn the_page_shows_where_each_answer_came_from() {
-    let demo = Demo::open(&[]).await;
+    let (demo, _redis, _azurite) = on_servers(&[]).await;
     let browser = &demo.browser;
     demo.shows("#health", "Redis works; users: the table works").await;
 
@@ -149,7 +151,7 @@ async fn the_page_shows_where_each_answer_came_from() {
 
 #[tokio::test]
 async fn a_stampede_reads_the_table_once() {
-    let demo = Demo::open(&[]).await;
+    let (demo, _redis, _azurite) = on_servers(&[]).await;
     demo.browser.enter("#stampede-size", "40").await;
     demo.browser.click("#stampede button").await;
     demo.shows("#stampede-said", "Of 40 readers, 1 read the table.").await;
@@ -173,7 +175,7 @@ async fn race(demo: &Demo) -> String {
 
 #[tokio::test]
 async fn a_race_finds_no_read_that_is_too_old() {
-    let demo = Demo::open(&[]).await;
+    let (demo, _redis, _azurite) = on_servers(&[]).await;
     let verdict = race(&demo).await;
     assert!(verdict.ends_with("reads, none was too old, and none went backwards."), "{verdict}");
     assert_eq!(demo.browser.text("#race-old").await, "0");
@@ -220,7 +222,7 @@ async fn in_front_of(handler: Client) -> String {
 
 #[tokio::test]
 async fn a_race_finds_reads_that_are_too_old() {
-    let demo = Demo::open(&[]).await;
+    let (demo, _redis, _azurite) = on_servers(&[]).await;
     demo.visit(&in_front_of(demo.client.clone()).await).await;
     let verdict = race(&demo).await;
     for figure in ["#race-old", "#race-backwards"] {
@@ -238,19 +240,19 @@ async fn an_outage_is_shown_as_what_it_is() {
         ("CACHE_NEGATIVE_TTL", "0s".to_owned()),
         ("TABLE_TIMEOUT", "1s".to_owned()),
     ];
-    let mut demo = Demo::open(&expires_soon).await;
+    let (demo, mut redis, azurite) = on_servers(&expires_soon).await;
     demo.click("#create button", "Created").await;
     demo.click("#read button", "comes from the table").await;
 
-    demo.redis.stop();
+    redis.stop();
     demo.click("#read button", "Redis did not answer. No request fails because of that").await;
     demo.shows("#health", "Degraded").await;
     demo.shows("#health", "Redis cannot be reached; users: the table works").await;
-    demo.redis.restart();
+    redis.restart();
     demo.shows("#health", "Healthy").await; // without a reload
 
     demo.click("#read button", "Redis did not have it").await;
-    demo.azurite.stop();
+    azurite.stop();
     // Once the entry has expired.
     eventually(PATIENCE, "a stale copy", || async {
         demo.browser.click("#read button").await;
@@ -264,7 +266,7 @@ async fn an_outage_is_shown_as_what_it_is() {
     assert_eq!(demo.count("#medians", "errors").await, 1);
     let newest = demo.browser.text("#log tbody tr").await;
     assert!(newest.starts_with("GET /api/users/…N62Q67 503"), "{newest}");
-    demo.azurite.restart();
+    azurite.restart();
     demo.shows("#health", "Healthy").await;
     demo.logged_nothing_but(&[503]).await;
 }
@@ -272,7 +274,7 @@ async fn an_outage_is_shown_as_what_it_is() {
 /// A handler's own copies, which it uses without asking Redis.
 #[tokio::test]
 async fn a_local_copy_is_shown_as_one() {
-    let demo = Demo::open(&[("CACHE_LOCAL_TTL", "2s".to_owned())]).await;
+    let (demo, _redis, _azurite) = on_servers(&[("CACHE_LOCAL_TTL", "2s".to_owned())]).await;
     demo.click("#create button", "Created").await;
     demo.click("#read button", "comes from the table").await;
     demo.click("#read button", "own copy, without asking Redis").await;
@@ -280,9 +282,25 @@ async fn a_local_copy_is_shown_as_one() {
     demo.logged_nothing_but(&[]).await;
 }
 
+/// What `make run` serves: the cache and the users are in the handler's memory.
+#[tokio::test]
+async fn the_parts_of_the_embedded_default_are_named() {
+    let demo = Demo::open(&[]).await;
+    demo.shows("#health", "the cache in process works; users: the store in process works").await;
+    demo.click("#create button", "Created").await;
+    demo.click("#read button", "The cache in process did not have it").await;
+    demo.click("#read button", "The cache in process had the answer").await;
+    assert_eq!(demo.count("#medians", "the cache").await, 1);
+    let newest = demo.browser.text("#log tbody tr").await;
+    assert!(newest.contains("200 memory cache-aside; hit; ttl="), "{newest}");
+    let lanes = demo.browser.text("#diagram").await;
+    assert!(lanes.contains("Cache") && !lanes.contains("Redis"), "{lanes}");
+    demo.logged_nothing_but(&[]).await;
+}
+
 #[tokio::test]
 async fn the_page_works_by_keyboard_and_with_a_screen_reader() {
-    let demo = Demo::open(&[]).await;
+    let (demo, _redis, _azurite) = on_servers(&[]).await;
     let browser = &demo.browser;
     // The link to the controls is the first stop; the name is the first one after it.
     browser.press(&format!("{TAB}{ENTER}{TAB}Ada{TAB}{ENTER}")).await;
@@ -313,7 +331,7 @@ async fn the_page_works_by_keyboard_and_with_a_screen_reader() {
 
 #[tokio::test]
 async fn the_page_fits_narrow_screens_and_follows_the_colour_scheme() {
-    let demo = Demo::open(&[]).await;
+    let (demo, _redis, _azurite) = on_servers(&[]).await;
     let browser = &demo.browser;
     demo.click("#create button", "Created").await;
     demo.click("#read button", "comes from the table").await;
@@ -337,7 +355,7 @@ async fn the_page_fits_narrow_screens_and_follows_the_colour_scheme() {
 #[tokio::test]
 #[ignore = "makes pictures, and checks nothing"]
 async fn pictures() {
-    let demo = Demo::open(&[("CACHE_TTL", "2s".to_owned())]).await;
+    let (demo, _redis, _azurite) = on_servers(&[("CACHE_TTL", "2s".to_owned())]).await;
     let browser = &demo.browser;
     for _ in 0..3 {
         demo.click("#create button", "Created").await;
