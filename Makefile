@@ -10,8 +10,8 @@ run: ## Serves the API with the embedded default on port 7071: nothing but Rust 
 up: ## Serves the API with Redis, Azurite and `func start`; Ctrl-C ends all of them
 	@scripts/up.sh
 
-test: ## Installs Redis and Azurite where they are missing, and runs all tests
-	scripts/install-servers.sh
+test: ## Installs Redis, Azurite and Chromium where they are missing, and runs all tests
+	scripts/install-servers.sh browser
 	cargo test --workspace --all-features
 
 model: ## Explores the model of the cache's protocol further than `make test` does, and prints what it finds

@@ -1,5 +1,6 @@
 //! The HTTP API: its endpoints, and what they read from requests and write to responses.
 
+mod demo;
 mod endpoints;
 mod entity_tags;
 mod error;
@@ -36,6 +37,7 @@ enum Operation {
     UsersDelete,
     Health,
     Live,
+    Demo,
 }
 
 impl AsRef<Function> for Endpoint {
@@ -45,7 +47,7 @@ impl AsRef<Function> for Endpoint {
 }
 
 /// The endpoints. Each has a folder of its function's name, with a `function.json` in it.
-pub static ENDPOINTS: [Endpoint; 7] = [
+pub static ENDPOINTS: [Endpoint; 8] = [
     Endpoint {
         function: Function {
             name: "users-get",
@@ -109,6 +111,15 @@ pub static ENDPOINTS: [Endpoint; 7] = [
         },
         operation: Operation::Live,
     },
+    Endpoint {
+        function: Function {
+            name: "demo",
+            route: "api/demo",
+            methods: &[Method::GET, Method::HEAD],
+            body_limit: 0,
+        },
+        operation: Operation::Demo,
+    },
 ];
 
 /// The log target of the line for each request, so that it can be switched off on its own.
@@ -155,6 +166,7 @@ impl Handler for Api {
             Operation::UsersDelete => Box::pin(endpoints::users_delete(self, call)).await,
             Operation::Health => Box::pin(endpoints::health(self)).await,
             Operation::Live => Ok(reply::alive().into()),
+            Operation::Demo => Ok(demo::page(&call.headers).into()),
         };
         let reply = reply.unwrap_or_else(|error| error.into_response().into());
         log_request(&method, endpoint.function.route, &reply, received);
