@@ -36,6 +36,7 @@ enum Operation {
     UsersDelete,
     Health,
     Live,
+    OpenApi,
 }
 
 impl AsRef<Function> for Endpoint {
@@ -45,7 +46,7 @@ impl AsRef<Function> for Endpoint {
 }
 
 /// The endpoints. Each has a folder of its function's name, with a `function.json` in it.
-pub static ENDPOINTS: [Endpoint; 7] = [
+pub static ENDPOINTS: [Endpoint; 8] = [
     Endpoint {
         function: Function {
             name: "users-get",
@@ -109,6 +110,15 @@ pub static ENDPOINTS: [Endpoint; 7] = [
         },
         operation: Operation::Live,
     },
+    Endpoint {
+        function: Function {
+            name: "openapi",
+            route: "api/openapi.json",
+            methods: &[Method::GET, Method::HEAD],
+            body_limit: 0,
+        },
+        operation: Operation::OpenApi,
+    },
 ];
 
 /// The log target of the line for each request, so that it can be switched off on its own.
@@ -155,6 +165,7 @@ impl Handler for Api {
             Operation::UsersDelete => Box::pin(endpoints::users_delete(self, call)).await,
             Operation::Health => Box::pin(endpoints::health(self)).await,
             Operation::Live => Ok(reply::alive().into()),
+            Operation::OpenApi => Ok(reply::openapi().into()),
         };
         let reply = reply.unwrap_or_else(|error| error.into_response().into());
         log_request(&method, endpoint.function.route, &reply, received);

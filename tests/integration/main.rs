@@ -13,6 +13,7 @@ mod host;
 mod identity;
 mod local_copies;
 mod make_up;
+mod openapi;
 mod outages;
 mod overload;
 mod previous_version;
