@@ -9,6 +9,7 @@ mod support;
 mod api;
 mod bad_input;
 mod deployment;
+mod editor;
 mod host;
 mod identity;
 mod local_copies;
