@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/installation.sh
 
-tools=target/redocly package=tests/openapi/package.json
+tools=target/redocly package=scripts/package.json
 cmp -s "$package" "$tools/installed.json" || {
   require_node 20 "The linter of the OpenAPI document"
   echo "Installing the linter of the OpenAPI document."

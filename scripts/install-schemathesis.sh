@@ -5,4 +5,4 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/installation.sh
 
-install_venv target/schemathesis tests/openapi/requirements.txt "schemathesis"
+install_venv target/schemathesis scripts/schemathesis-requirements.txt "schemathesis"
