@@ -44,6 +44,8 @@ pub struct Settings {
     pub key_prefix: String,
     /// The durations of the pattern.
     pub policy: Policy,
+    /// The share of hits that are audited, from 0 to 1.
+    pub audit: f64,
     /// What to warn about: `CACHE_` variables that are set but unknown or without effect.
     pub warnings: Vec<String>,
 }
@@ -232,7 +234,7 @@ impl Settings {
         };
         let policy = Policy::builder()
             .ttl(given.duration(&TTL)?)
-            .ttl_jitter(given.parse(&TTL_JITTER, parse_jitter)?)
+            .ttl_jitter(given.parse(&TTL_JITTER, |text| percentage(text, 50.0))?)
             .negative_ttl(given.duration(&NEGATIVE_TTL)?)
             .lease_ttl(given.duration(&LEASE_TTL)?)
             .fence_ttl(given.duration(&FENCE_TTL)?)
@@ -258,6 +260,7 @@ impl Settings {
             redis,
             key_prefix,
             policy,
+            audit: given.parse(&AUDIT, |text| percentage(text, 100.0))?,
             warnings,
         })
     }
@@ -276,9 +279,10 @@ fn is_prefix(text: &str) -> bool {
         && text.chars().all(|char| char.is_ascii_alphanumeric() || ".:_-/".contains(char))
 }
 
-fn parse_jitter(text: &str) -> Option<f64> {
+/// A percentage of at most `most`, as a part of 1.
+fn percentage(text: &str, most: f64) -> Option<f64> {
     let percent: f64 = text.strip_suffix('%')?.trim().parse().ok()?;
-    (0.0..=50.0).contains(&percent).then_some(percent / 100.0)
+    (0.0..=most).contains(&percent).then_some(percent / 100.0)
 }
 
 /// Users of different tables, and entries of different formats, must never have the same key. An

@@ -253,6 +253,12 @@ pub(super) const LOCAL_TTL: Variable = variable(
     durations_with("0s", "10s", "at most CACHE_TTL"),
     "how long a handler may use its own copy of an entry without asking Redis, which makes each write take that much longer; the same in all handlers; 0s turns it off",
 );
+pub(super) const AUDIT: Variable = variable(
+    "CACHE_AUDIT",
+    Value("0%"),
+    Words("a percentage from 0% to 100%"),
+    "how many of the hits are compared with the table afterwards, to find entries that should not be there; each is a read of the table, at most four at the same time",
+);
 pub(super) const STALE_GRACE: Variable = variable(
     "CACHE_STALE_GRACE",
     Value("60s"),
@@ -267,7 +273,7 @@ pub(super) const LOG: Variable = variable(
 );
 
 /// All variables, in the README's order.
-pub const VARIABLES: [&Variable; 24] = [
+pub const VARIABLES: [&Variable; 25] = [
     &PORT,
     &ADDRESS,
     &CONNECTIONS,
@@ -291,6 +297,7 @@ pub const VARIABLES: [&Variable; 24] = [
     &FENCE_TTL,
     &LOCAL_TTL,
     &STALE_GRACE,
+    &AUDIT,
     &LOG,
 ];
 

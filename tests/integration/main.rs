@@ -7,6 +7,7 @@
 mod support;
 
 mod api;
+mod audit;
 mod bad_input;
 mod deployment;
 mod editor;

@@ -81,6 +81,8 @@ fn an_invalid_value_is_reported_with_what_is_allowed() {
         ("CACHE_FENCE_TTL", "6m", "from 2s to 5m"),
         ("CACHE_LOCAL_TTL", "11s", "from 0s to 10s"),
         ("CACHE_STALE_GRACE", "25h", "from 0s to 24h"),
+        ("CACHE_AUDIT", "101%", "from 0% to 100%"),
+        ("CACHE_AUDIT", "0.5", "from 0% to 100%"),
     ] {
         let error = read(&[(name, value)]).unwrap_err();
         assert!(error.starts_with(&format!("{name}={value:?} is not allowed")), "{error}");
@@ -111,6 +113,8 @@ fn the_ends_of_each_range_are_allowed() {
         ("CACHE_FENCE_TTL", "5m"),
         ("CACHE_LOCAL_TTL", "10s"),
         ("CACHE_STALE_GRACE", "0s"),
+        ("CACHE_AUDIT", "100%"),
+        ("CACHE_AUDIT", "0.1%"),
         ("USERS_TABLE_NAME", "abc"),
         ("CACHE_KEY_PREFIX", "shop.prod:users/"),
     ] {

@@ -97,6 +97,20 @@ pub struct Written<T> {
     pub timing: Timing,
 }
 
+/// What [`CacheAside::audit`](crate::CacheAside::audit) found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Audit {
+    /// The cache and the store have the same value.
+    Agrees,
+    /// They differ, and no write through this library explains it. The entry was removed. Either another
+    /// program has changed the value, or the cache was rolled back, or a writer could not reach the cache,
+    /// or this library or its use has a bug.
+    Differs,
+    /// Nothing was cached, or the cache changed meanwhile.
+    Inconclusive,
+}
+
 /// An entry and where it came from: what readers of one process can share.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer<V> {

@@ -26,7 +26,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::answer::{Answer, Because, Read, Source, Written};
+use crate::answer::{Answer, Audit, Because, Read, Source, Written};
 use crate::cache::{Cache, CacheError, Fill, Key, Release, Value};
 use crate::call::Call;
 use crate::clock::{Moment, unix_millis};
@@ -313,6 +313,41 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
             self.overdue.retry(cache, key, token, self.policy.longest_stale());
         }
         release
+    }
+
+    /// Compares the cached value with the store's, and removes it if they differ although no write of
+    /// this library explains it.
+    ///
+    /// If `load` returns another value than the cache has, the entry is read again. If the very same one
+    /// still stands, no [`write`](Self::write) can have changed the value: it would have removed the entry
+    /// before. So something else did, or the entry should not be there: see [`Audit::Differs`].
+    ///
+    /// Call it for a part of the hits, in a task of its own, to check the guarantees in production. `load`
+    /// is called even if others are loading the value.
+    ///
+    /// # Errors
+    /// The error of the load. Failures of the cache are not errors.
+    pub async fn audit<L>(&self, key: &K, load: impl FnOnce() -> L) -> Result<Audit, E>
+    where
+        L: Future<Output = Result<Option<V>, E>>,
+        V: PartialEq,
+    {
+        let mut call = Call::new(&*self.cache, key);
+        let Ok(Slot::Entry(entry)) = call.get().await else {
+            return Ok(Audit::Inconclusive);
+        };
+        if call.wait_for_store(load()).await? == entry.found {
+            return Ok(Audit::Agrees);
+        }
+        match call.get().await {
+            Ok(Slot::Entry(now)) if now == entry => {
+                self.copies.forget(key);
+                // As a writer would: no lease that was granted before is filled.
+                let _ = self.release(&mut call, Token::new()).await;
+                Ok(Audit::Differs)
+            }
+            _ => Ok(Audit::Inconclusive),
+        }
     }
 
     /// Checks whether the cache works.

@@ -41,12 +41,15 @@ pub(crate) fn unix_millis() -> u64 {
 #[cfg(test)]
 pub(crate) fn unix_millis() -> u64 {
     use std::sync::LazyLock;
-    use std::time::{Instant, SystemTime, UNIX_EPOCH};
-    static START: LazyLock<(Instant, Duration)> =
-        LazyLock::new(|| (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap()));
+    use std::time::{SystemTime, UNIX_EPOCH};
+    static START: LazyLock<(std::time::Instant, Duration)> = LazyLock::new(|| {
+        (std::time::Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap())
+    });
     let (start, unix) = *START;
-    let now = tokio::time::Instant::now().into_std();
-    (unix + now.saturating_duration_since(start)).as_millis() as u64
+    let now = Instant::now().into_std();
+    // A clock that another test has paused may be behind the start.
+    let before = start.saturating_duration_since(now);
+    (unix + now.saturating_duration_since(start) - before).as_millis() as u64
 }
 
 #[cfg(test)]

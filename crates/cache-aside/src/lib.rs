@@ -20,7 +20,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use self::answer::{Because, Load, Read, Source, Timing, Written};
+pub use self::answer::{Audit, Because, Load, Read, Source, Timing, Written};
 pub use self::cache::{Cache, CacheError, Fill, Key, Release, Value};
 pub use self::cache_aside::CacheAside;
 pub use self::error::{LoadError, Outcome, WriteError};

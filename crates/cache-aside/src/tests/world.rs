@@ -10,8 +10,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::policy::PolicyBuilder;
 use crate::{
-    Because, Cache, CacheAside, CacheError, Entry, Fill, Load, LoadError, MemoryCache, Outcome,
-    Policy, Read, Release, Slot, Source, Token, WriteError,
+    Audit, Because, Cache, CacheAside, CacheError, Entry, Fill, Load, LoadError, MemoryCache,
+    Outcome, Policy, Read, Release, Slot, Source, Token, WriteError,
 };
 
 pub(super) const KEY: u64 = 1;
@@ -118,6 +118,13 @@ impl World {
         self.cache.release(&KEY, token).await.unwrap();
     }
 
+    /// Puts back what a slot that is empty now has held.
+    pub(super) async fn restore(&self, slot: Slot<String>) {
+        let (Slot::Entry(entry), token) = (slot, Token::new()) else { panic!("no entry") };
+        self.cache.lease(&KEY, token, 30 * SECOND).await.unwrap();
+        self.cache.fill(&KEY, token, &entry, 60 * SECOND).await.unwrap();
+    }
+
     /// The cache loses the key.
     pub(super) async fn lose_key(&self) {
         // A release of each writer leaves nothing.
@@ -163,6 +170,15 @@ impl Process {
 
     pub(super) async fn remove(&self) -> Result<(), StoreError> {
         self.pattern.write(&KEY, || self.store.set(None)).await.map(|_| ())
+    }
+
+    pub(super) async fn audit(&self) -> Result<Audit, StoreError> {
+        self.pattern.audit(&KEY, || self.store.load()).await
+    }
+
+    pub(super) fn start_audit(self: &Arc<Self>) -> JoinHandle<Result<Audit, StoreError>> {
+        let process = Arc::clone(self);
+        tokio::spawn(async move { process.audit().await })
     }
 
     pub(super) fn start_read(self: &Arc<Self>) -> JoinHandle<Read<String>> {
@@ -269,6 +285,8 @@ pub(super) struct Store {
     pub(super) is_unreachable: AtomicBool,
     /// What is stored is not a value.
     pub(super) is_unreadable: AtomicBool,
+    /// Loads and writes take up to 20 ms before and after.
+    pub(super) pauses_at_random: AtomicBool,
     /// The next write is refused.
     pub(super) refuses: AtomicBool,
     /// The next write is applied, and its answer is lost.
@@ -276,6 +294,17 @@ pub(super) struct Store {
 }
 
 impl Store {
+    /// Another program changes the value.
+    pub(super) fn change_behind_our_back(&self, value: &str) {
+        *self.value.lock().unwrap() = Some(value.to_owned());
+    }
+
+    async fn pause(&self) {
+        if self.pauses_at_random.load(Ordering::SeqCst) {
+            sleep(Duration::from_millis(rand::random_range(0..20))).await;
+        }
+    }
+
     /// How many loads have reached the store.
     pub(super) fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
@@ -288,14 +317,17 @@ impl Store {
         if self.is_unreadable.load(Ordering::SeqCst) {
             return Err(StoreError::Unreadable);
         }
+        self.pause().await;
         let value = self.value.lock().unwrap().clone();
         self.loads.fetch_add(1, Ordering::SeqCst);
         self.loading.pass().await;
+        self.pause().await;
         Ok(value)
     }
 
     async fn set(&self, value: Option<&str>) -> Result<(), StoreError> {
         self.writing.pass().await;
+        self.pause().await;
         if self.refuses.swap(false, Ordering::SeqCst) {
             return Err(StoreError::Refused);
         }
