@@ -10,18 +10,20 @@ run: ## Serves the API with the embedded default on port 7071: nothing but Rust 
 up: ## Serves the API with Redis, Azurite and `func start`; Ctrl-C ends all of them
 	@scripts/up.sh
 
-test: ## Installs Redis, Azurite and Chromium where they are missing, and runs all tests
+test: ## Installs Redis, Azurite, Chromium and schemathesis where they are missing, and runs all tests
 	scripts/install-servers.sh browser
+	scripts/install-schemathesis.sh
 	cargo test --workspace --all-features
 
 model: ## Explores the model of the cache's protocol further than `make test` does, and prints what it finds
 	cargo test --package cache-aside --test model -- --include-ignored --nocapture
 
-lint: ## Checks format, code, documentation and dependencies
+lint: ## Checks format, code, documentation, dependencies and the OpenAPI document
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --document-private-items
 	scripts/check-dependencies.sh
+	scripts/check-openapi.sh
 
 bench: ## Measures the handler beside its peers in one run, in half an hour; ONLY=hits measures only those
 	scripts/bench.sh $(ONLY)

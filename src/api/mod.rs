@@ -38,6 +38,7 @@ enum Operation {
     Health,
     Live,
     Demo,
+    OpenApi,
 }
 
 impl AsRef<Function> for Endpoint {
@@ -47,7 +48,7 @@ impl AsRef<Function> for Endpoint {
 }
 
 /// The endpoints. Each has a folder of its function's name, with a `function.json` in it.
-pub static ENDPOINTS: [Endpoint; 8] = [
+pub static ENDPOINTS: [Endpoint; 9] = [
     Endpoint {
         function: Function {
             name: "users-get",
@@ -120,6 +121,15 @@ pub static ENDPOINTS: [Endpoint; 8] = [
         },
         operation: Operation::Demo,
     },
+    Endpoint {
+        function: Function {
+            name: "openapi",
+            route: "api/openapi.json",
+            methods: &[Method::GET, Method::HEAD],
+            body_limit: 0,
+        },
+        operation: Operation::OpenApi,
+    },
 ];
 
 /// The log target of the line for each request, so that it can be switched off on its own.
@@ -167,6 +177,7 @@ impl Handler for Api {
             Operation::Health => Box::pin(endpoints::health(self)).await,
             Operation::Live => Ok(reply::alive().into()),
             Operation::Demo => Ok(demo::page(&call.headers).into()),
+            Operation::OpenApi => Ok(reply::openapi().into()),
         };
         let reply = reply.unwrap_or_else(|error| error.into_response().into());
         log_request(&method, endpoint.function.route, &reply, received);

@@ -487,6 +487,7 @@ async fn unknown_paths_and_methods_are_told_apart(stack: Stack) {
         (Method::POST, "/api/health", "GET, HEAD"),
         (Method::DELETE, "/api/live", "GET, HEAD"),
         (Method::POST, "/api/demo", "GET, HEAD"),
+        (Method::POST, "/api/openapi.json", "GET, HEAD"),
     ] {
         let answer = stack.client.send(stack.client.request(method, path)).await;
         assert_eq!(answer.status, 405, "{path}");
