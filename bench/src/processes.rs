@@ -31,6 +31,16 @@ pub(crate) fn memory(id: u32, line: &str) -> f64 {
     kilobytes.expect("a number of kilobytes") / 1024.0
 }
 
+/// How long it has used a processor, in seconds, by itself and in the kernel.
+pub(crate) fn processor_time(id: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).expect("a running process");
+    // The name, in parentheses, may contain anything. `utime` and `stime` are the 14th and 15th fields, in
+    // hundredths of a second (proc_pid_stat(5)).
+    let (_, after_name) = stat.rsplit_once(')').expect("a name");
+    let fields = after_name.split_whitespace().skip(11).take(2);
+    fields.map(|ticks| ticks.parse::<f64>().expect("a number of ticks") / 100.0).sum()
+}
+
 fn status(id: u32, line: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'))?;

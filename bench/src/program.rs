@@ -159,6 +159,11 @@ impl Server {
         processes::memory(self.process.id(), "VmHWM")
     }
 
+    /// How long its processes have used a processor so far, in seconds.
+    pub(crate) fn processor_time(&self) -> f64 {
+        processes::tree(self.process.id()).iter().map(|id| processes::processor_time(*id)).sum()
+    }
+
     /// How many sockets its processes have open.
     pub(crate) fn sockets(&self) -> usize {
         processes::tree(self.process.id()).iter().map(|id| processes::sockets(*id)).sum()

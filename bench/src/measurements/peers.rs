@@ -5,8 +5,8 @@ use test_servers::Redis;
 use crate::effort::Effort;
 use crate::load::{Load, Requests, in_turn, rates};
 use crate::machine::cores;
-use crate::program::{LONG, Program, With};
-use crate::report::{Figure, Limit, Report};
+use crate::program::{LONG, Program, Server, With};
+use crate::report::{Figure, Limit, Report, rounds};
 use crate::table::Table;
 
 pub(crate) const NAME: &str = "peers";
@@ -39,7 +39,29 @@ pub(crate) async fn measure(effort: Effort, report: &mut Report) {
         "{CONNECTIONS} connections, Node.js and Python with a process for each core; medians of {number} rounds of {seconds} s in turn (least and most)"
     );
     let compared = compared(&hits);
-    report.add(NAME, &title, [hits, constant, compared].concat());
+    let servers: Vec<&Server> = running.iter().map(|(server, _)| server).collect();
+    let of_hits: Vec<&Load> = loads.iter().step_by(2).collect();
+    let processor_time = processor_time(number, &servers, &of_hits);
+    report.add(NAME, &title, [hits, constant, compared, processor_time].concat());
+}
+
+/// What a hit costs the program itself. The rates are those of the whole machine, which wrk and Redis use,
+/// too, so that the differences between the programs are larger than those between the rates.
+fn processor_time(number: usize, servers: &[&Server], loads: &[&Load]) -> Vec<Figure> {
+    let mut times = vec![Vec::new(); servers.len()];
+    for _ in rounds("peers, processor time", number) {
+        for ((server, load), times) in servers.iter().zip(loads).zip(&mut times) {
+            let before = server.processor_time();
+            let requests = load.run().requests;
+            times.push((server.processor_time() - before) * 1e6 / requests);
+        }
+    }
+    let figures = Program::ALL.iter().zip(&times).map(|(program, times)| {
+        Figure::new("processor time of a hit", "µs", program.name(), times)
+    });
+    let figures: Vec<_> = figures.collect();
+    let peers = figures[1..].iter().map(|figure| figure.clone().beside(&figures[0]));
+    [vec![figures[0].clone()], peers.collect()].concat()
 }
 
 /// The handler's hits beside those of each peer.
