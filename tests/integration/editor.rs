@@ -87,7 +87,7 @@ async fn users_http_calls_each_endpoint() {
         called.insert(function.unwrap_or_else(|| panic!("{method} {path} is no call")).name);
         statuses.push(answer.status);
     }
-    let expected = [201, 200, 200, 304, 200, 200, 200, 204, 201, 204, 200, 200, 200];
+    let expected = [201, 200, 200, 304, 200, 200, 200, 204, 201, 204, 200, 200, 200, 200];
     assert_eq!(statuses, expected);
     let all: BTreeSet<_> = ENDPOINTS.iter().map(|endpoint| endpoint.function.name).collect();
     assert_eq!(called, all);
