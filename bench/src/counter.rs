@@ -1,11 +1,12 @@
 //! A proxy in front of the table that counts how often a row is read.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// How a request for a row begins. A body cannot contain it: it would be escaped.
 const READ: &[u8] = b"GET /devstoreaccount1/users(";
@@ -20,7 +21,10 @@ pub(crate) struct Counter {
 impl Counter {
     /// Starts a proxy for the table at this port.
     pub(crate) async fn in_front_of(table: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        // Hundreds of connections are opened at the same moment.
+        let listener = socket.listen(4096).unwrap();
         let port = listener.local_addr().unwrap().port();
         let reads = Arc::default();
         let accepting = tokio::spawn(accept(listener, table, Arc::clone(&reads))).abort_handle();
@@ -55,20 +59,23 @@ async fn forward(client: TcpStream, table: u16, reads: &AtomicUsize) -> io::Resu
     server.set_nodelay(true)?;
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let answers = tokio::io::copy(&mut from_server, &mut to_client);
+    let answers = async { tokio::io::copy(&mut from_server, &mut to_client).await.map(drop) };
     let requests = async {
         let (mut buffer, mut matcher) = (vec![0; 16 * 1024], Matcher::default());
         loop {
             let length = from_client.read(&mut buffer).await?;
             if length == 0 {
-                return to_server.shutdown().await;
+                return Ok(());
             }
             reads.fetch_add(matcher.count(&buffer[..length]), Ordering::Relaxed);
             to_server.write_all(&buffer[..length]).await?;
         }
     };
-    tokio::try_join!(requests, async { answers.await.map(drop) })?;
-    Ok(())
+    // Whichever of them closes its connection: the other must not use its own any more.
+    tokio::select! {
+        ended = requests => ended,
+        ended = answers => ended,
+    }
 }
 
 /// Counts how often a stream contains [`READ`], wherever it is divided.

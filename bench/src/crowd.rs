@@ -5,11 +5,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::client::{Answer, Client};
 
 /// How many clients connect at the same time: more would overflow the queue of a listener.
 const CONNECTING: usize = 100;
+
+/// The longest that a client waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Clients that are connected. They stay connected until it is dropped.
 pub(crate) struct Crowd(Vec<Client>);
@@ -41,7 +45,8 @@ impl Crowd {
         for (mut client, path) in self.0.drain(..).zip(paths.iter().cycle().cloned()) {
             tasks.spawn(async move {
                 let begun = Instant::now();
-                let answer = client.get(&path).await.expect("an answer");
+                let answer = timeout(PATIENCE, client.get(&path)).await;
+                let answer = answer.expect("an answer in time").expect("an answer");
                 (client, Timed { answer, elapsed: begun.elapsed() })
             });
         }

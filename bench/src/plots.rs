@@ -84,8 +84,7 @@ pub(crate) fn draw(figures: &[Figure], folder: &Path) {
 /// The figures that a chart shows.
 struct Select<'a>(&'a [Figure]);
 
-const ANSWERS: [&str; 5] =
-    ["Redis", "local copy", "in process", "constant answer", "Redis itself (redis-benchmark, GET)"];
+const ANSWERS: [&str; 5] = ["Redis", "local copy", "in process", "constant answer", "Redis itself"];
 
 impl<'a> Select<'a> {
     fn of(&self, measurement: &str, quantity: &str) -> Vec<&'a Figure> {
@@ -258,6 +257,7 @@ impl Chart {
     {
         let mut chart = ChartBuilder::on(root)
             .margin_top(TOP)
+            .margin_left(16)
             .margin_right(20)
             .x_label_area_size(40)
             .y_label_area_size(70)
@@ -281,9 +281,8 @@ impl Chart {
             for (which, bar) in bars.iter().enumerate() {
                 let x = |share: f64| left + (which as f64 + share) * width;
                 let at = |share: f64, value: f64| chart.backend_coord(&(x(share), value));
-                let colour = COLOURS[which % COLOURS.len()];
                 let floor = if bar.from > 0.0 { at(0.0, bar.from).1 } else { bottom };
-                bar.draw(root, floor, colour, &at)?;
+                bar.draw(root, floor, self.colour(name, which), &at)?;
             }
             let middle = chart.backend_coord(&(nth as f64 + 0.5, 1.0)).0;
             root.draw(&label(name, (middle, bottom + 10), VPos::Top, 13))?;
@@ -291,11 +290,22 @@ impl Chart {
         self.draw_legend(root)
     }
 
+    /// By series; if there is only one, the handler's bars differ from others.
+    fn colour(&self, group: &str, series: usize) -> RGBColor {
+        let is_other = |other: &str| group.starts_with(other);
+        let others = Program::PEERS.map(Program::name);
+        if self.series.len() == 1 && (others.into_iter().any(is_other) || is_other("bare client")) {
+            return COLOURS[COLOURS.len() - 1];
+        }
+        COLOURS[series]
+    }
+
     fn draw_legend(&self, root: &Area) -> Drawn {
         root.draw(&Text::new(self.title, (20, 14), text(17)))?;
         let mut x = 20;
-        let has_limit =
-            self.groups.iter().any(|(_, bars)| bars.iter().any(|bar| bar.limit.is_some()));
+        // No line is drawn for a limit of at most 1.
+        let has_limit = |bar: &Bar| bar.limit.is_some_and(|limit| limit > 1.0);
+        let has_limit = self.groups.iter().any(|(_, bars)| bars.iter().any(has_limit));
         let series = self.series.iter().map(String::as_str).zip(COLOURS);
         let series = series.filter(|_| self.series.len() > 1);
         for (name, colour) in series.chain(has_limit.then_some(("limit", LIMIT))) {
@@ -320,25 +330,27 @@ impl Bar {
         let (left, top) = at(0.08, self.to);
         let right = at(0.92, self.to).0;
         root.draw(&Rectangle::new([(left, top), (right, floor)], colour.filled()))?;
-        let mut highest = top;
         if let Some((least, most)) = self.spread {
-            let ends = [at(0.5, least), at(0.5, most)];
-            root.draw(&PathElement::new(ends, INK))?;
-            highest = highest.min(ends[1].1);
+            root.draw(&PathElement::new([at(0.5, least), at(0.5, most)], INK))?;
         }
+        let mut baseline = at(0.5, self.spread.map_or(self.to, |(_, most)| most)).1 - 4;
+        let mut words = short(self.to);
         if let Some(limit) = self.limit {
             let ends = [at(-0.02, limit), at(1.02, limit)];
-            root.draw(&PathElement::new(ends, LIMIT.stroke_width(3)))?;
-            if (limit - self.to).abs() < self.to || ends[0].1 < highest {
-                highest = highest.min(ends[0].1);
+            if floor - ends[0].1 < 4 {
+                words = format!("{words} (limit: {})", short(limit)); // a line would hide the bar
+            } else {
+                root.draw(&PathElement::new(ends, LIMIT.stroke_width(3)))?;
+            }
+            if (ends[0].1..ends[0].1 + 16).contains(&baseline) {
+                baseline = ends[0].1 - 4;
             }
         }
-        let value = if self.from > 0.0 {
-            format!("{}–{}", short(self.from), short(self.to))
-        } else {
-            short(self.to)
-        };
-        root.draw(&label(&value, (at(0.5, self.to).0, highest - 4), VPos::Bottom, 11))?;
+        let middle = (left + right) / 2;
+        root.draw(&label(&words, (middle, baseline), VPos::Bottom, 11))?;
+        if self.from > 0.0 {
+            root.draw(&label(&short(self.from), (middle, floor + 4), VPos::Top, 11))?;
+        }
         Ok(())
     }
 }

@@ -13,8 +13,8 @@ use test_servers::Azurite;
 
 const NAME: &str = "users";
 const PARTITION: &str = "user";
-/// How many users are created at the same time.
-const CREATING: usize = 16;
+/// How many users are created or removed at the same time.
+const CONCURRENCY: usize = 16;
 
 /// A table service, and a client whose connections are kept alive.
 pub(crate) struct Table {
@@ -66,7 +66,16 @@ impl Table {
             let row = Row::new(id, "Ada Lovelace");
             self.client.insert::<_, IgnoredAny>(&row).unwrap().await.expect("an insert");
         };
-        stream::iter(ids).for_each_concurrent(CREATING, insert).await;
+        stream::iter(ids).for_each_concurrent(CONCURRENCY, insert).await;
+    }
+
+    /// Removes users.
+    pub(crate) async fn delete(&self, ids: &[String]) {
+        let delete = async |id: &String| {
+            let entity = self.client.partition_key_client(PARTITION).entity_client(id);
+            entity.delete().await.expect("a delete");
+        };
+        stream::iter(ids).for_each_concurrent(CONCURRENCY, delete).await;
     }
 
     /// Reads a user, whose name it returns.

@@ -1,7 +1,7 @@
 //! The endpoints, one function for each.
 
-use custom_handler::http::header::{IF_MATCH, IF_NONE_MATCH};
 use custom_handler::Call;
+use custom_handler::http::header::{IF_MATCH, IF_NONE_MATCH};
 
 use crate::store::{Condition, Put};
 use crate::users::{Name, User, UserDocument, UserId};

@@ -281,9 +281,13 @@ mod tests {
 
     #[test]
     fn milliseconds_have_three_decimals() {
-        for (nanoseconds, expected) in
-            [(0, "0.000"), (999, "0.000"), (7_000, "0.007"), (1_050_999, "1.050"), (3_600_000_000_000, "3600000.000")]
-        {
+        for (nanoseconds, expected) in [
+            (0, "0.000"),
+            (999, "0.000"),
+            (7_000, "0.007"),
+            (1_050_999, "1.050"),
+            (3_600_000_000_000, "3600000.000"),
+        ] {
             let mut text = HeaderText::new();
             text.push_milliseconds(Duration::from_nanos(nanoseconds));
             assert_eq!(text.as_str(), expected);

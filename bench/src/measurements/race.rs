@@ -22,8 +22,10 @@ const SERIES: char = 'R';
 /// before that could be undone by it.
 const LATE: Duration = Duration::from_secs(5);
 
-/// The settings of the subjects.
-const SUBJECTS: [(Program, &str, &[(&str, &str)]); 5] = [
+/// A program, its name here, and the handler's settings.
+type Subject = (Program, &'static str, &'static [(&'static str, &'static str)]);
+
+const SUBJECTS: [Subject; 5] = [
     (Program::Handler, "handler", &[]),
     (Program::Handler, "handler, local copies", &[("CACHE_LOCAL_TTL", "100ms")]),
     (Program::Axum, "axum", &[]),

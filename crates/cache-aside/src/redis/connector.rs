@@ -8,8 +8,8 @@ use redis::auth::{BasicAuth, StreamingCredentialsProvider};
 use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisFuture, RedisResult,
-    Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisFuture,
+    RedisResult, Value,
 };
 
 use super::RedisOptions;
