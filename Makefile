@@ -2,7 +2,7 @@
 .PHONY: help run up test model lint manifests package bench bench-quick
 
 help: ## Lists the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Serves the API with the embedded default on port 7071: nothing but Rust is needed
 	cargo run
@@ -23,7 +23,7 @@ lint: ## Checks format, code, documentation and dependencies
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --document-private-items
 	scripts/check-dependencies.sh
 
-bench: ## Measures speed, guarantees and footprint beside peers, in 25 minutes; ONLY=hits measures only those
+bench: ## Measures speed, guarantees and footprint beside peers, in half an hour; ONLY=hits measures only those
 	scripts/bench.sh $(ONLY)
 
 bench-quick: ## Measures hits in less than a minute; with ONLY=race, a little of another measurement

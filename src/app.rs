@@ -8,6 +8,7 @@ use custom_handler::Limits;
 use tokio::net::TcpListener;
 
 use crate::api::Api;
+use crate::audit::Auditor;
 use crate::cache::UserCache;
 use crate::repository::Repository;
 use crate::settings::Settings;
@@ -42,7 +43,9 @@ impl App {
         let listener = TcpListener::bind(settings.listen)
             .await
             .map_err(|error| BuildError::Listen(settings.listen, error))?;
-        let users = Repository::new(cache(settings)?, store(settings), settings.policy.clone());
+        let auditor = Auditor::new(settings.audit);
+        let users =
+            Repository::new(cache(settings)?, store(settings), settings.policy.clone(), auditor);
         let api = Api::new(users);
         connect(settings, &api);
         let mut limits = Limits::default();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_aside::redis::{RedisCache, RedisOptions, RedisUrl};
-use cache_aside::{Cache, CacheError, Entry, Fill, MemoryCache, Slot, Token};
+use cache_aside::{Cache, CacheError, Entry, Fill, MemoryCache, Release, Slot, Token};
 use serde::Serialize;
 
 use crate::identity::{Identity, RedisCredentials};
@@ -127,7 +127,7 @@ impl Cache<UserId, CachedUser> for UserCache {
         on_either!(self, fence(key, token, ttl))
     }
 
-    async fn release(&self, key: &UserId, token: Token) -> Result<(), CacheError> {
+    async fn release(&self, key: &UserId, token: Token) -> Result<Release, CacheError> {
         on_either!(self, release(key, token))
     }
 

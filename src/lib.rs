@@ -9,6 +9,7 @@
 //! - [`command_line`]: what the command line asks for.
 //! - [`api`]: the endpoints: routes, requests, responses, errors.
 //! - [`repository`]: users, read and changed through the pattern. Start here.
+//! - [`audit`]: which hits are compared with the store, and what is reported.
 //! - [`cache`]: the cache of users: Redis, or in process.
 //! - [`store`]: the interface to a store of users, on Azure Tables and in process.
 //! - [`users`]: what a user is.
@@ -17,6 +18,7 @@
 
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod cache;
 pub mod command_line;
 pub mod identity;

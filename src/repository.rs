@@ -7,23 +7,26 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cache_aside::{CacheAside, CacheError, Policy, Read, Timing, Written};
+use cache_aside::{CacheAside, CacheError, Policy, Read, Source, Timing, Written};
 
+use crate::audit::Auditor;
 use crate::cache::{CacheKind, CachedUser, UserCache};
 use crate::store::{Condition, ETag, LoadError, Put, PutCondition, Store, StoreKind, WriteError};
 use crate::users::{User, UserDocument, UserId};
 
 /// The users.
 pub struct Repository {
-    cached: CacheAside<UserId, CachedUser, LoadError, UserCache>,
+    cached: Arc<CacheAside<UserId, CachedUser, LoadError, UserCache>>,
     cache_kind: CacheKind,
     store: Arc<dyn Store>,
+    auditor: Auditor,
 }
 
 impl Repository {
     /// The users in this store, behind this cache.
-    pub fn new(cache: UserCache, store: Arc<dyn Store>, policy: Policy) -> Self {
-        Self { cache_kind: cache.kind(), cached: CacheAside::new(cache, policy), store }
+    pub fn new(cache: UserCache, store: Arc<dyn Store>, policy: Policy, auditor: Auditor) -> Self {
+        let cache_kind = cache.kind();
+        Self { cache_kind, cached: Arc::new(CacheAside::new(cache, policy)), store, auditor }
     }
 
     /// Reads a user.
@@ -31,12 +34,14 @@ impl Repository {
     /// # Errors
     /// See [`LoadError`].
     pub async fn get(&self, id: UserId) -> Result<Read<CachedUser>, LoadError> {
-        self.cached.get(&id, || self.load(id)).await
-    }
-
-    async fn load(&self, id: UserId) -> Result<Option<CachedUser>, LoadError> {
-        let user = self.store.load(id).await?;
-        Ok(user.map(|user| user.map(UserDocument::from)))
+        let read = self.cached.get(&id, || load(&*self.store, id)).await?;
+        if let Source::Cache { .. } = read.source {
+            self.auditor.may_audit(|| {
+                let (cached, store) = (Arc::clone(&self.cached), Arc::clone(&self.store));
+                async move { cached.audit(&id, || load(&*store, id)).await }
+            });
+        }
+        Ok(read)
     }
 
     /// Adds a user with an id that is new and random. The cache is not involved: nobody can have
@@ -119,4 +124,9 @@ impl Repository {
     pub async fn probe_store(&self) -> Result<(), LoadError> {
         self.store.probe().await
     }
+}
+
+async fn load(store: &dyn Store, id: UserId) -> Result<Option<CachedUser>, LoadError> {
+    let user = store.load(id).await?;
+    Ok(user.map(|user| user.map(UserDocument::from)))
 }

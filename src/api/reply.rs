@@ -53,11 +53,12 @@ impl Origin {
         Self { source, cache }
     }
 
-    /// The `source` in the body. A stale copy is `memory` too; `Cache-Status` tells them apart.
+    /// The `source` in the body. Copies are `memory`, too; `Cache-Status` tells them apart.
     pub(super) fn name(self) -> &'static str {
         match (self.source, self.cache) {
             (Source::Cache { .. }, CacheKind::Redis) => "redis",
-            (Source::Cache { .. }, CacheKind::Memory) | (Source::StaleCopy { .. }, _) => "memory",
+            (Source::Cache { .. }, CacheKind::Memory) => "memory",
+            (Source::LocalCopy { .. } | Source::StaleCopy { .. }, _) => "memory",
             _ => "table",
         }
     }
@@ -66,6 +67,7 @@ impl Origin {
         let behaviour = |kind, outcome, detail| Behaviour { kind, outcome, detail };
         match self.source {
             Source::Cache { .. } => behaviour("hit", None, None),
+            Source::LocalCopy { .. } => behaviour("hit", None, Some("local")),
             Source::StaleCopy { .. } => behaviour("stale", None, Some("table-unavailable")),
             Source::Store { because, load } => {
                 let (kind, detail) = match because {
@@ -91,7 +93,9 @@ impl Origin {
         let Behaviour { kind, outcome, detail } = self.behaviour();
         let mut value = HeaderText::new();
         match self.source {
-            Source::Cache { seconds_left } | Source::StaleCopy { seconds_left } => {
+            Source::Cache { seconds_left }
+            | Source::LocalCopy { seconds_left }
+            | Source::StaleCopy { seconds_left } => {
                 value.push("cache-aside; hit; ttl=");
                 value.push_number(seconds_left);
             }
@@ -236,7 +240,9 @@ pub(super) fn with_timing(mut response: Response, timing: Timing) -> Response {
         value.push(";dur=");
         value.push_milliseconds(spent);
     }
-    insert(response.headers_mut(), SERVER_TIMING, value.as_str());
+    if !value.is_empty() {
+        insert(response.headers_mut(), SERVER_TIMING, value.as_str());
+    }
     response
 }
 
@@ -324,6 +330,11 @@ mod tests {
                 store(Because::CacheUnavailable, Load::NotStored),
                 "fwd=bypass; detail=cache-unavailable",
                 "table cache=bypass,cache-unavailable",
+            ),
+            (
+                Source::LocalCopy { seconds_left: 7 },
+                "hit; ttl=7; detail=local",
+                "memory cache=hit,local",
             ),
             (
                 Source::StaleCopy { seconds_left: -30 },

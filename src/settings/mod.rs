@@ -44,7 +44,9 @@ pub struct Settings {
     pub key_prefix: String,
     /// The durations of the pattern.
     pub policy: Policy,
-    /// What to warn about: `CACHE_` variables that are set but unknown.
+    /// The share of hits that are audited, from 0 to 1.
+    pub audit: f64,
+    /// What to warn about: `CACHE_` variables that are set but unknown or without effect.
     pub warnings: Vec<String>,
 }
 
@@ -220,12 +222,23 @@ impl Settings {
         let redis = given.redis_access()?;
 
         let table_timeout = given.duration(&TABLE_TIMEOUT)?;
+        let local_ttl = given.duration(&LOCAL_TTL)?;
+        let mut warnings = unknown(names);
+        // The in-process cache is as near as a copy would be, and no other process uses it.
+        let local_ttl = match redis {
+            None if !local_ttl.is_zero() => {
+                warnings.push("CACHE_LOCAL_TTL has no effect without REDIS_URL".to_owned());
+                Duration::ZERO
+            }
+            _ => local_ttl,
+        };
         let policy = Policy::builder()
             .ttl(given.duration(&TTL)?)
-            .ttl_jitter(given.parse(&TTL_JITTER, parse_jitter)?)
+            .ttl_jitter(given.parse(&TTL_JITTER, |text| percentage(text, 50.0))?)
             .negative_ttl(given.duration(&NEGATIVE_TTL)?)
             .lease_ttl(given.duration(&LEASE_TTL)?)
             .fence_ttl(given.duration(&FENCE_TTL)?)
+            .local_ttl(local_ttl)
             .stale_grace(given.duration(&STALE_GRACE)?)
             .cache_timeout(given.duration(&REDIS_TIMEOUT)?)
             .load_timeout(table_timeout)
@@ -247,7 +260,8 @@ impl Settings {
             redis,
             key_prefix,
             policy,
-            warnings: unknown(names),
+            audit: given.parse(&AUDIT, |text| percentage(text, 100.0))?,
+            warnings,
         })
     }
 }
@@ -265,9 +279,10 @@ fn is_prefix(text: &str) -> bool {
         && text.chars().all(|char| char.is_ascii_alphanumeric() || ".:_-/".contains(char))
 }
 
-fn parse_jitter(text: &str) -> Option<f64> {
+/// A percentage of at most `most`, as a part of 1.
+fn percentage(text: &str, most: f64) -> Option<f64> {
     let percent: f64 = text.strip_suffix('%')?.trim().parse().ok()?;
-    (0.0..=50.0).contains(&percent).then_some(percent / 100.0)
+    (0.0..=most).contains(&percent).then_some(percent / 100.0)
 }
 
 /// Users of different tables, and entries of different formats, must never have the same key. An
@@ -291,12 +306,13 @@ fn refuse_policy(error: &PolicyError) -> InvalidSetting {
         PolicyError::FenceTtl { fence_ttl, minimum } => FENCE_TTL.refuse_because(
             &show(fence_ttl),
             &format!(
-                "it must be longer than REDIS_TIMEOUT + TABLE_TIMEOUT + {}, which is {}",
+                "it must be longer than REDIS_TIMEOUT + CACHE_LOCAL_TTL + TABLE_TIMEOUT + {}, which is {}",
                 show(&LATE_WRITE_MARGIN),
                 show(minimum)
             ),
         ),
         PolicyError::NegativeTtl { negative_ttl, .. } => NEGATIVE_TTL.refuse(&show(negative_ttl)),
+        PolicyError::LocalTtl { local_ttl, .. } => LOCAL_TTL.refuse(&show(local_ttl)),
         // Other rules cannot be broken by values within their bounds.
         other => InvalidSetting(other.to_string()),
     }

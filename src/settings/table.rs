@@ -244,8 +244,20 @@ pub(super) const LEASE_TTL: Variable = variable(
 pub(super) const FENCE_TTL: Variable = variable(
     "CACHE_FENCE_TTL",
     Value("10s"),
-    durations_with("2s", "5m", "longer than REDIS_TIMEOUT + TABLE_TIMEOUT + 2s"),
+    durations_with("2s", "5m", "longer than REDIS_TIMEOUT + CACHE_LOCAL_TTL + TABLE_TIMEOUT + 2s"),
     "how long a fence lasts if its writer crashes, or does not learn the outcome",
+);
+pub(super) const LOCAL_TTL: Variable = variable(
+    "CACHE_LOCAL_TTL",
+    Value("0s"),
+    durations_with("0s", "10s", "at most CACHE_TTL"),
+    "how long a handler may use its own copy of an entry without asking Redis, which makes each write take that much longer; the same in all handlers; 0s turns it off",
+);
+pub(super) const AUDIT: Variable = variable(
+    "CACHE_AUDIT",
+    Value("0%"),
+    Words("a percentage from 0% to 100%"),
+    "how many of the hits are compared with the table afterwards, to find entries that should not be there; each is a read of the table, at most four at the same time",
 );
 pub(super) const STALE_GRACE: Variable = variable(
     "CACHE_STALE_GRACE",
@@ -261,7 +273,7 @@ pub(super) const LOG: Variable = variable(
 );
 
 /// All variables, in the README's order.
-pub const VARIABLES: [&Variable; 23] = [
+pub const VARIABLES: [&Variable; 25] = [
     &PORT,
     &ADDRESS,
     &CONNECTIONS,
@@ -283,7 +295,9 @@ pub const VARIABLES: [&Variable; 23] = [
     &NEGATIVE_TTL,
     &LEASE_TTL,
     &FENCE_TTL,
+    &LOCAL_TTL,
     &STALE_GRACE,
+    &AUDIT,
     &LOG,
 ];
 

@@ -7,10 +7,12 @@
 mod support;
 
 mod api;
+mod audit;
 mod bad_input;
 mod deployment;
 mod host;
 mod identity;
+mod local_copies;
 mod make_up;
 mod outages;
 mod overload;

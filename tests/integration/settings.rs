@@ -79,7 +79,10 @@ fn an_invalid_value_is_reported_with_what_is_allowed() {
         ("CACHE_NEGATIVE_TTL", "11s", "at most CACHE_TTL"),
         ("CACHE_LEASE_TTL", "2m", "from 100ms to 60s"),
         ("CACHE_FENCE_TTL", "6m", "from 2s to 5m"),
+        ("CACHE_LOCAL_TTL", "11s", "from 0s to 10s"),
         ("CACHE_STALE_GRACE", "25h", "from 0s to 24h"),
+        ("CACHE_AUDIT", "101%", "from 0% to 100%"),
+        ("CACHE_AUDIT", "0.5", "from 0% to 100%"),
     ] {
         let error = read(&[(name, value)]).unwrap_err();
         assert!(error.starts_with(&format!("{name}={value:?} is not allowed")), "{error}");
@@ -108,7 +111,10 @@ fn the_ends_of_each_range_are_allowed() {
         ("CACHE_LEASE_TTL", "3s"),
         ("CACHE_LEASE_TTL", "60s"),
         ("CACHE_FENCE_TTL", "5m"),
+        ("CACHE_LOCAL_TTL", "10s"),
         ("CACHE_STALE_GRACE", "0s"),
+        ("CACHE_AUDIT", "100%"),
+        ("CACHE_AUDIT", "0.1%"),
         ("USERS_TABLE_NAME", "abc"),
         ("CACHE_KEY_PREFIX", "shop.prod:users/"),
     ] {
@@ -225,10 +231,33 @@ fn the_rules_between_durations_are_checked() {
     let fence = read(&[("CACHE_FENCE_TTL", "5100ms")]).unwrap_err();
     assert!(fence.starts_with("CACHE_FENCE_TTL=\"5s 100ms\" is not allowed"), "{fence}");
     assert!(
-        fence.contains("longer than REDIS_TIMEOUT + TABLE_TIMEOUT + 2s, which is 5s 100ms"),
+        fence.contains(
+            "longer than REDIS_TIMEOUT + CACHE_LOCAL_TTL + TABLE_TIMEOUT + 2s, which is 5s 100ms"
+        ),
         "{fence}"
     );
     assert!(read(&[("CACHE_FENCE_TTL", "5101ms")]).is_ok());
+
+    // 2 ms more, because the clocks of two machines may run at different rates
+    let redis = ("REDIS_URL", "redis://localhost");
+    let with_copies = |fence| read(&[redis, ("CACHE_LOCAL_TTL", "1s"), ("CACHE_FENCE_TTL", fence)]);
+    let fence = with_copies("6102ms").unwrap_err();
+    assert!(fence.contains("which is 6s 102ms"), "{fence}");
+    assert!(with_copies("6103ms").is_ok());
+
+    let local = read(&[redis, ("CACHE_LOCAL_TTL", "6s"), ("CACHE_TTL", "5s")]).unwrap_err();
+    assert!(local.starts_with("CACHE_LOCAL_TTL=\"6s\" is not allowed"), "{local}");
+    assert!(local.contains("at most CACHE_TTL"), "{local}");
+}
+
+#[test]
+fn local_copies_need_redis() {
+    let settings = read(&[("CACHE_LOCAL_TTL", "1s")]).unwrap();
+    assert_eq!(settings.policy.local_ttl(), Duration::ZERO);
+    assert_eq!(settings.warnings, ["CACHE_LOCAL_TTL has no effect without REDIS_URL"]);
+    let settings = read(&[("CACHE_LOCAL_TTL", "1s"), ("REDIS_URL", "redis://localhost")]).unwrap();
+    assert_eq!(settings.policy.local_ttl(), Duration::from_secs(1));
+    assert!(settings.warnings.is_empty());
 }
 
 #[test]

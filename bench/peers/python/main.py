@@ -19,4 +19,6 @@ if __name__ == "__main__":
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        # About as long as Fastify keeps an idle connection; the default is five seconds.
+        timeout_keep_alive=75,
     )

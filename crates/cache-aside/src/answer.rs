@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::cache::Fill;
+use crate::clock::Moment;
+use crate::copies::Seen;
 use crate::slot::Entry;
 
 /// How long a call waited for the cache and for the store.
@@ -24,6 +25,12 @@ pub enum Source {
     /// The cache had it.
     Cache {
         /// The entry's remaining life, as in [`Entry::seconds_left`].
+        seconds_left: i64,
+    },
+    /// This process had a copy of what the cache has, and did not ask it
+    /// ([`PolicyBuilder::local_ttl`](crate::PolicyBuilder::local_ttl)).
+    LocalCopy {
+        /// The remaining life of the entry that was copied, as in [`Entry::seconds_left`].
         seconds_left: i64,
     },
     /// It was loaded from the store.
@@ -90,22 +97,50 @@ pub struct Written<T> {
     pub timing: Timing,
 }
 
+/// What [`CacheAside::audit`](crate::CacheAside::audit) found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Audit {
+    /// The cache and the store have the same value.
+    Agrees,
+    /// They differ, and no write through this library explains it. The entry was removed. Either another
+    /// program has changed the value, or the cache was rolled back, or a writer could not reach the cache,
+    /// or this library or its use has a bug.
+    Differs,
+    /// Nothing was cached, or the cache changed meanwhile.
+    Inconclusive,
+}
+
 /// An entry and where it came from: what readers of one process can share.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer<V> {
     pub(crate) entry: Entry<V>,
     pub(crate) source: Source,
+    /// When the request that returned the entry was sent, or the fill that stored it.
+    as_of: Moment,
 }
 
 impl<V> Answer<V> {
-    pub(crate) fn hit(entry: Entry<V>) -> Self {
+    /// An entry that a step of the cache returned, which was sent at this moment.
+    pub(crate) fn hit(entry: Entry<V>, as_of: Moment) -> Self {
         let seconds_left = entry.seconds_left();
-        Self { entry, source: Source::Cache { seconds_left } }
+        Self { entry, source: Source::Cache { seconds_left }, as_of }
     }
 
-    pub(crate) fn loaded(entry: Entry<V>, because: Because, fill: Option<Fill>) -> Self {
-        let load = if fill == Some(Fill::Accepted) { Load::Stored } else { Load::NotStored };
-        Self { entry, source: Source::Store { because, load } }
+    /// An entry of which this process has a fresh copy.
+    pub(crate) fn local_copy(entry: Entry<V>) -> Self {
+        let seconds_left = entry.seconds_left();
+        Self { entry, source: Source::LocalCopy { seconds_left }, as_of: Moment::now() }
+    }
+
+    /// What a load returned, and the cache accepted in a fill that was sent at this moment.
+    pub(crate) fn stored(entry: Entry<V>, because: Because, as_of: Moment) -> Self {
+        Self { entry, source: Source::Store { because, load: Load::Stored }, as_of }
+    }
+
+    /// What a load returned that was sent at this moment.
+    pub(crate) fn not_stored(entry: Entry<V>, because: Because, as_of: Moment) -> Self {
+        Self { entry, source: Source::Store { because, load: Load::NotStored }, as_of }
     }
 
     /// The same answer, for a reader that shared another's load.
@@ -116,7 +151,14 @@ impl<V> Answer<V> {
         self
     }
 
-    pub(crate) fn is_shared(&self) -> bool {
-        matches!(self.source, Source::Store { load: Load::Shared, .. })
+    /// What a copy may be made from; `None` for a load that was shared: the reader that loaded the
+    /// value keeps the copy, and it noted its generation before the load.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        let is_cached = match self.source {
+            Source::Cache { .. } | Source::Store { load: Load::Stored, .. } => true,
+            Source::Store { load: Load::NotStored, .. } => false,
+            _ => return None,
+        };
+        Some(Seen { as_of: self.as_of, is_cached })
     }
 }

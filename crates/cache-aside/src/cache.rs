@@ -45,6 +45,15 @@ pub enum Fill {
     Refused,
 }
 
+/// Whether a fence has stood until its writer released it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// The writer was in the fence, and its deadline had not passed.
+    Found,
+    /// It was not: the fence had expired, or the cache had lost it.
+    NotFound,
+}
+
 /// A cache: atomic steps on the slot of one key.
 ///
 /// Each step executes at most once: an implementation must not resend a step whose outcome is
@@ -89,9 +98,12 @@ pub trait Cache<K, V>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), CacheError>> + Send;
 
     /// Removes a writer from the fence in the slot, and removes the fence if no writer is left.
-    /// Removes anything else that the slot holds.
-    fn release(&self, key: &K, token: Token)
-    -> impl Future<Output = Result<(), CacheError>> + Send;
+    /// Removes anything else that the slot holds. Returns whether it found the writer.
+    fn release(
+        &self,
+        key: &K,
+        token: Token,
+    ) -> impl Future<Output = Result<Release, CacheError>> + Send;
 
     /// Checks whether the cache works, regardless of earlier failures.
     fn probe(&self) -> impl Future<Output = Result<(), CacheError>> + Send;
@@ -146,7 +158,7 @@ where
         &self,
         key: &K,
         token: Token,
-    ) -> impl Future<Output = Result<(), CacheError>> + Send {
+    ) -> impl Future<Output = Result<Release, CacheError>> + Send {
         C::release(self, key, token)
     }
 

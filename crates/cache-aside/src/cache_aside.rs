@@ -2,7 +2,8 @@
 //!
 //! A read ([`CacheAside::get`]):
 //!
-//! 1. Look in the cache. If there is an entry, return it.
+//! 1. If this process has a fresh local copy, return it. Otherwise look in the cache. If there is an entry,
+//!    return it, and keep a copy.
 //! 2. If another reader of this process is loading the value, wait for its result and use it, if this
 //!    reader joined in time; if not, start again at 1. Otherwise lead a load:
 //! 3. Request the lease. While a reader of another process has it, wait a little; if a writer's fence
@@ -13,22 +14,23 @@
 //!
 //! A write ([`CacheAside::write`]):
 //!
-//! 1. Place a fence: it removes the entry and the lease, and stops readers from filling.
+//! 1. Place a fence: it removes the entry and the lease, and stops readers from filling. With local copies,
+//!    wait until all of them have ended.
 //! 2. Write to the store.
 //! 3. If the outcome is known, release the fence; if the cache cannot be reached, keep trying in the
-//!    background, and let the readers of this process bypass the cache meanwhile.
+//!    background, and let the readers of this process bypass the cache meanwhile. With local copies, wait
+//!    again if the fence may not have stood all the time.
 //! 4. If the outcome is unknown, the write may still be applied: place the fence again, so that it
 //!    lasts for its full time from now.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use crate::answer::{Answer, Because, Read, Source, Written};
-use crate::cache::{Cache, CacheError, Fill, Key, Value};
+use crate::answer::{Answer, Audit, Because, Read, Source, Written};
+use crate::cache::{Cache, CacheError, Fill, Key, Release, Value};
 use crate::call::Call;
-use crate::clock::unix_millis;
+use crate::clock::{Moment, unix_millis};
+use crate::copies::Copies;
 use crate::error::{LoadError, Outcome, WriteError};
 use crate::lease::{self, Claim};
 use crate::memory::MemoryCache;
@@ -36,7 +38,6 @@ use crate::overdue::OverdueReleases;
 use crate::policy::Policy;
 use crate::shared_loads::{Leader, Role, SharedLoads};
 use crate::slot::{Entry, Slot, Token};
-use crate::stale_copies::StaleCopies;
 
 /// How long a leader that has started again waits for the others that start again at the same moment.
 /// A load whose result is not cached is shared only with readers that joined before it was sent:
@@ -59,7 +60,7 @@ pub struct CacheAside<K, V, E, C = MemoryCache<K, V>> {
     /// Loads of keys with an overdue release, which bypass the cache. Apart from `loads`, because a load
     /// there can end with an older entry that was found in the cache.
     loads_without_cache: SharedLoads<K, Result<Answer<V>, E>>,
-    stale_copies: StaleCopies<K, V>,
+    copies: Copies<K, V>,
     overdue: OverdueReleases<K>,
 }
 
@@ -70,7 +71,7 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
             cache: Arc::new(cache),
             loads: SharedLoads::new(),
             loads_without_cache: SharedLoads::new(),
-            stale_copies: StaleCopies::new(&policy),
+            copies: Copies::new(&policy),
             overdue: OverdueReleases::new(),
             policy,
         }
@@ -91,17 +92,16 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
     {
         let mut call = Call::new(&*self.cache, key);
         // Noted first: a copy may be kept only if no write has begun since.
-        let generation = self.stale_copies.generation(key);
+        let generation = self.copies.generation(key);
         let (entry, source) = match self.read(&mut call, load).await {
             Ok(answer) => {
-                // A joiner keeps no copy: the call that loaded the value does, and it noted its generation before the load.
-                if !answer.is_shared() {
-                    self.stale_copies.keep(key, generation, &answer.entry);
+                if let Some(seen) = answer.seen() {
+                    self.copies.keep(key, generation, &answer.entry, seen);
                 }
                 (answer.entry, answer.source)
             }
             Err(error) => {
-                let copy = if error.is_outage() { self.stale_copies.get(key) } else { None };
+                let copy = if error.is_outage() { self.copies.stale(key) } else { None };
                 let Some(copy) = copy else { return Err(error) };
                 log::warn!("returning a stale copy: {error}");
                 let seconds_left = copy.seconds_left();
@@ -111,7 +111,7 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         Ok(Read { value: entry.found, source, timing: call.timing })
     }
 
-    /// Finds the value in the cache, or shares another reader's load, or leads a load.
+    /// Finds the value in a local copy or in the cache, or shares another reader's load, or leads a load.
     async fn read<L>(
         &self,
         call: &mut Call<'_, K, C>,
@@ -125,9 +125,11 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
             let (cache, loads) = if self.overdue.contains(call.key) {
                 // A release is overdue, so the entry may be older than a write of this process.
                 (CacheState::Unusable, &self.loads_without_cache)
+            } else if let Some(entry) = self.copies.fresh(call.key) {
+                return Ok(Answer::local_copy(entry));
             } else {
                 match call.get().await {
-                    Ok(Slot::Entry(entry)) => return Ok(Answer::hit(entry)),
+                    Ok(Slot::Entry(entry)) => return Ok(Answer::hit(entry, call.sent)),
                     Ok(_) => (CacheState::Usable, &self.loads),
                     Err(_) => (CacheState::Unusable, &self.loads),
                 }
@@ -165,7 +167,7 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
             Claim::Granted(token) => (Some(token), Because::NotCached),
             Claim::Denied(because) => (None, because),
             Claim::Found(entry) => {
-                let answer = Ok(Answer::hit(entry));
+                let answer = Ok(Answer::hit(entry, call.sent));
                 leader.finish(answer.clone(), None);
                 return answer;
             }
@@ -179,11 +181,15 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         let mut fill = None;
         let result = match call.wait_for_store(load()).await {
             Ok(found) => {
+                let load_sent = call.sent;
                 let (entry, ttl) = self.new_entry(loaded_at, found);
                 if let Some(token) = lease {
                     fill = self.fill(call, &mut leader, token, &entry, ttl).await;
                 }
-                Ok(Answer::loaded(entry, because, fill))
+                Ok(match fill {
+                    Some(Fill::Accepted) => Answer::stored(entry, because, call.sent),
+                    _ => Answer::not_stored(entry, because, load_sent),
+                })
             }
             Err(error) => {
                 if let Some(token) = lease {
@@ -245,42 +251,102 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
     {
         let mut call = Call::new(&*self.cache, key);
         let token = Token::new();
+        self.copies.forget(key);
         // If this fails, the write goes on: the release removes any older entry.
-        let _ = self.fence(&mut call, token).await;
-        self.stale_copies.forget(key);
+        let fence = self.fence(&mut call, token).await;
         let result = call.wait_for_store(write()).await;
-        self.stale_copies.forget(key);
+        self.copies.forget(key);
         match result.as_ref().map_err(WriteError::outcome) {
-            Ok(_) | Err(Outcome::NotApplied) => self.release(&mut call, token).await,
+            Ok(_) | Err(Outcome::NotApplied) => {
+                let release = self.release(&mut call, token).await;
+                // Otherwise an old entry may have been filled and copied meanwhile. A fence without a reply
+                // may have been placed late, and its token found all the same.
+                let has_stood = fence.is_ok() && release == Ok(Release::Found);
+                if !has_stood {
+                    self.wait_for_copies(&mut call).await;
+                }
+            }
             Err(Outcome::Unknown) => {
-                if self.fence(&mut call, token).await.is_err() {
+                // From now on it has its full time.
+                if call.fence(token, self.policy.fence_ttl).await.is_err() {
                     // An older entry may be left. A release with another token removes it, and leaves
                     // this writer in its first fence, if that one was placed.
-                    self.release(&mut call, Token::new()).await;
+                    let _ = self.release(&mut call, Token::new()).await;
                 }
             }
         }
         Ok(Written { value: result?, timing: call.timing })
     }
 
-    /// Places a fence that will outlast the write.
+    /// Places a fence that will outlast the write, and waits for the local copies. It waits as well if
+    /// the fence cannot be placed.
     async fn fence(&self, call: &mut Call<'_, K, C>, token: Token) -> Result<(), CacheError> {
         loop {
-            let sent = Instant::now();
-            call.fence(token, self.policy.fence_ttl).await?;
-            if sent.elapsed() < self.policy.fence_budget() {
-                return Ok(());
+            let begun = Moment::now();
+            let fence = call.fence(token, self.policy.fence_ttl).await;
+            self.wait_for_copies(call).await;
+            if fence.is_err() || begun.elapsed() < self.policy.fence_budget() {
+                return fence;
             }
             // This took too long, for example because the process was paused: too little of the
             // fence's time is left. Place it again.
         }
     }
 
+    /// Waits until no process uses a copy of what the cache had up to now.
+    async fn wait_for_copies(&self, call: &mut Call<'_, K, C>) {
+        let wait = self.policy.wait_for_copies();
+        if !wait.is_zero() {
+            call.pause(wait).await;
+        }
+    }
+
     /// Releases the fence, now or as soon as the cache can be reached.
-    async fn release(&self, call: &mut Call<'_, K, C>, token: Token) {
-        if call.release(token).await.is_err() {
+    async fn release(
+        &self,
+        call: &mut Call<'_, K, C>,
+        token: Token,
+    ) -> Result<Release, CacheError> {
+        let release = call.release(token).await;
+        if release.is_err() {
             let (cache, key) = (Arc::clone(&self.cache), call.key.clone());
             self.overdue.retry(cache, key, token, self.policy.longest_stale());
+        }
+        release
+    }
+
+    /// Compares the cached value with the store's, and removes it if they differ although no write of
+    /// this library explains it.
+    ///
+    /// If `load` returns another value than the cache has, the entry is read again. If the very same one
+    /// still stands, no [`write`](Self::write) can have changed the value: it would have removed the entry
+    /// before. So something else did, or the entry should not be there: see [`Audit::Differs`].
+    ///
+    /// Call it for a part of the hits, in a task of its own, to check the guarantees in production. `load`
+    /// is called even if others are loading the value.
+    ///
+    /// # Errors
+    /// The error of the load. Failures of the cache are not errors.
+    pub async fn audit<L>(&self, key: &K, load: impl FnOnce() -> L) -> Result<Audit, E>
+    where
+        L: Future<Output = Result<Option<V>, E>>,
+        V: PartialEq,
+    {
+        let mut call = Call::new(&*self.cache, key);
+        let Ok(Slot::Entry(entry)) = call.get().await else {
+            return Ok(Audit::Inconclusive);
+        };
+        if call.wait_for_store(load()).await? == entry.found {
+            return Ok(Audit::Agrees);
+        }
+        match call.get().await {
+            Ok(Slot::Entry(now)) if now == entry => {
+                self.copies.forget(key);
+                // As a writer would: no lease that was granted before is filled.
+                let _ = self.release(&mut call, Token::new()).await;
+                Ok(Audit::Differs)
+            }
+            _ => Ok(Audit::Inconclusive),
         }
     }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::answer::Timing;
-use crate::cache::{Cache, CacheError, Fill, Key};
+use crate::cache::{Cache, CacheError, Fill, Key, Release};
+use crate::clock::Moment;
 use crate::shared_loads::Joiner;
 use crate::slot::{Entry, Slot, Token};
 
@@ -17,11 +18,13 @@ pub(crate) struct Call<'a, K, C> {
     cache: &'a C,
     pub(crate) key: &'a K,
     pub(crate) timing: Timing,
+    /// When the last request to the cache or to the store was sent.
+    pub(crate) sent: Moment,
 }
 
 impl<'a, K: Key, C> Call<'a, K, C> {
     pub(crate) fn new(cache: &'a C, key: &'a K) -> Self {
-        Self { cache, key, timing: Timing::default() }
+        Self { cache, key, timing: Timing::default(), sent: Moment::now() }
     }
 
     pub(crate) async fn get<V>(&mut self) -> Result<Slot<V>, CacheError>
@@ -73,7 +76,7 @@ impl<'a, K: Key, C> Call<'a, K, C> {
         self.step("fence", step).await
     }
 
-    pub(crate) async fn release<V>(&mut self, token: Token) -> Result<(), CacheError>
+    pub(crate) async fn release<V>(&mut self, token: Token) -> Result<Release, CacheError>
     where
         C: Cache<K, V>,
     {
@@ -81,8 +84,9 @@ impl<'a, K: Key, C> Call<'a, K, C> {
         self.step("release", step).await
     }
 
-    /// Waits before requesting a lease again that another reader holds.
-    pub(crate) async fn wait_for_lease(&mut self, pause: Duration) {
+    /// Waits before looking again for a lease that another reader holds, or until local copies have
+    /// ended.
+    pub(crate) async fn pause(&mut self, pause: Duration) {
         measured(&mut self.timing.cache, tokio::time::sleep(pause)).await;
     }
 
@@ -93,6 +97,7 @@ impl<'a, K: Key, C> Call<'a, K, C> {
 
     /// Waits for the caller's load or write.
     pub(crate) async fn wait_for_store<T>(&mut self, request: impl Future<Output = T>) -> T {
+        self.sent = Moment::now();
         measured(&mut self.timing.store, request).await
     }
 
@@ -103,6 +108,7 @@ impl<'a, K: Key, C> Call<'a, K, C> {
         name: &str,
         step: Pin<&mut impl Future<Output = Result<T, CacheError>>>,
     ) -> Result<T, CacheError> {
+        self.sent = Moment::now();
         let result = measured(&mut self.timing.cache, step).await;
         if let Err(error) = &result {
             log::debug!("cache step {name} failed: {error}");

@@ -10,7 +10,7 @@ use crate::call::Call;
 use crate::shared_loads::Leader;
 use crate::slot::{Entry, Slot, Token};
 
-/// The pauses between requests for a lease that another reader holds: 2 ms, doubled up to 512 ms, about
+/// The pauses between looks at a lease that another reader holds: 2 ms, doubled up to 512 ms, about
 /// a second in all. After the last one the reader loads without a lease.
 const PAUSES: ExponentialBuilder =
     ExponentialBuilder::new().with_min_delay(Duration::from_millis(2)).with_max_times(9);
@@ -35,20 +35,28 @@ where
     K: Key,
     C: Cache<K, V>,
 {
+    let mut is_held = false; // by another reader
     for pause in PAUSES.build().map(Some).chain([None]) {
         // A new token each time: a request that executes late, after a write, must not be mistaken
         // for this reader's lease.
         let token = Token::new();
         leader.count_request();
-        match call.lease(token, ttl).await {
+        // A look costs the cache less than a request, and changes nothing.
+        let slot = if is_held { call.get().await } else { call.lease(token, ttl).await };
+        is_held = false;
+        match slot {
             Ok(Slot::Lease(holder)) if holder == token => return Claim::Granted(token),
             Ok(Slot::Entry(entry)) => return Claim::Found(entry),
             Ok(Slot::Fence(_)) => return Claim::Denied(Because::Fenced),
             Err(_) => return Claim::Denied(Because::CacheUnavailable),
-            Ok(Slot::Lease(_) | Slot::Nothing) => match pause {
-                Some(pause) => call.wait_for_lease(pause).await,
+            Ok(Slot::Lease(_)) => match pause {
+                Some(pause) => {
+                    is_held = true;
+                    call.pause(pause).await;
+                }
                 None => break,
             },
+            Ok(Slot::Nothing) => {} // the other reader's lease has ended
             Ok(Slot::Foreign) => {
                 log::warn!("removing a cached value in an unknown format");
                 // If it fails, so will the next attempt.

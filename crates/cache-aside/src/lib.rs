@@ -5,6 +5,7 @@ mod cache;
 mod cache_aside;
 mod call;
 mod clock;
+mod copies;
 mod error;
 mod lease;
 mod memory;
@@ -14,14 +15,13 @@ mod policy;
 pub mod redis;
 mod shared_loads;
 mod slot;
-mod stale_copies;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use self::answer::{Because, Load, Read, Source, Timing, Written};
-pub use self::cache::{Cache, CacheError, Fill, Key, Value};
+pub use self::answer::{Audit, Because, Load, Read, Source, Timing, Written};
+pub use self::cache::{Cache, CacheError, Fill, Key, Release, Value};
 pub use self::cache_aside::CacheAside;
 pub use self::error::{LoadError, Outcome, WriteError};
 pub use self::memory::MemoryCache;

@@ -6,7 +6,7 @@ use moka::Expiry;
 use moka::ops::compute::Op;
 use tokio::time::Instant;
 
-use crate::cache::{Cache, CacheError, Fill, Key, Value};
+use crate::cache::{Cache, CacheError, Fill, Key, Release, Value};
 use crate::slot::{Entry, Fence, Slot, Token};
 
 /// How many keys it holds by default.
@@ -88,20 +88,20 @@ impl<K: Key, V: Value> MemoryCache<K, V> {
     }
 
     /// Changes the fence in a slot; anything else in it counts as an empty fence.
-    fn change_fence(&self, key: &K, change: impl FnOnce(Fence, u64) -> Fence) {
+    fn change_fence<T>(&self, key: &K, change: impl FnOnce(Fence, u64) -> (Fence, T)) -> T {
         self.step(key, |slot| {
             let now = self.epoch.elapsed().as_millis() as u64;
             let fence = match slot {
                 Slot::Fence(fence) => fence.without_expired(now),
                 _ => Fence::default(),
             };
-            let fence = change(fence, now);
+            let (fence, result) = change(fence, now);
             let next = match fence.latest_deadline() {
                 None => Held::nothing(),
                 Some(latest) => Held::new(Slot::Fence(fence), Duration::from_millis(latest - now)),
             };
-            (Some(next), ())
-        });
+            (Some(next), result)
+        })
     }
 }
 
@@ -155,13 +155,16 @@ impl<K: Key, V: Value> Cache<K, V> for MemoryCache<K, V> {
     }
 
     async fn fence(&self, key: &K, token: Token, ttl: Duration) -> Result<(), CacheError> {
-        self.change_fence(key, |fence, now| fence.with(token, now + ttl.as_millis() as u64));
+        self.change_fence(key, |fence, now| (fence.with(token, now + ttl.as_millis() as u64), ()));
         Ok(())
     }
 
-    async fn release(&self, key: &K, token: Token) -> Result<(), CacheError> {
-        self.change_fence(key, |fence, _| fence.without(token));
-        Ok(())
+    async fn release(&self, key: &K, token: Token) -> Result<Release, CacheError> {
+        Ok(self.change_fence(key, |fence, _| {
+            let is_in_it = fence.writers().any(|(writer, _)| writer == token);
+            let release = if is_in_it { Release::Found } else { Release::NotFound };
+            (fence.without(token), release)
+        }))
     }
 
     async fn probe(&self) -> Result<(), CacheError> {

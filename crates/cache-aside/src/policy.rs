@@ -8,6 +8,14 @@ use std::time::Duration;
 /// its last check and the moment the write is sent.
 pub const LATE_WRITE_MARGIN: Duration = Duration::from_secs(2);
 
+/// How much longer a writer waits for the local copies to end than a reader may use them, as a part of
+/// that time: the clocks of two machines may not run at the same rate.
+///
+/// Linux adjusts the rate of a clock by at most 500 parts per million
+/// ([adjtimex(2)](https://man7.org/linux/man-pages/man2/adjtimex.2.html), `MAXFREQ` in the kernel's
+/// `timex.h`), so two differ by at most twice that; the other half is for the clocks' hardware.
+const CLOCK_RATE_MARGIN: f64 = 0.002;
+
 /// The durations of the pattern. [`PolicyBuilder::build`] checks the rules between them, on which
 /// the guarantees depend.
 #[derive(Clone, Debug)]
@@ -15,6 +23,7 @@ pub struct Policy {
     pub(crate) ttl: Duration,
     pub(crate) ttl_jitter: f64,
     pub(crate) negative_ttl: Duration,
+    pub(crate) local_ttl: Duration,
     pub(crate) stale_grace: Duration,
     pub(crate) lease_ttl: Duration,
     pub(crate) fence_ttl: Duration,
@@ -30,6 +39,7 @@ impl Default for Policy {
             ttl: Duration::from_secs(10),
             ttl_jitter: 0.1,
             negative_ttl: Duration::from_secs(2),
+            local_ttl: Duration::ZERO,
             stale_grace: Duration::ZERO,
             lease_ttl: Duration::from_secs(4),
             fence_ttl: Duration::from_secs(10),
@@ -58,6 +68,14 @@ pub enum PolicyError {
         /// The TTL.
         ttl: Duration,
     },
+    /// A local copy must not be used for longer than the entry lives.
+    #[error("the local TTL is {local_ttl:?}, but must be at most the TTL, {ttl:?}")]
+    LocalTtl {
+        /// The TTL of local copies.
+        local_ttl: Duration,
+        /// The TTL.
+        ttl: Duration,
+    },
     /// A load must end before its lease does.
     #[error(
         "the lease's TTL is {lease_ttl:?}, but must be at least the load timeout, {load_timeout:?}"
@@ -71,7 +89,7 @@ pub enum PolicyError {
     /// A write must have been applied before its fence ends, counted from the moment the fence was
     /// sent.
     #[error(
-        "the fence's TTL is {fence_ttl:?}, but must exceed {minimum:?}, the cache timeout, the write timeout and {LATE_WRITE_MARGIN:?} together"
+        "the fence's TTL is {fence_ttl:?}, but must exceed {minimum:?}, the cache timeout, the wait for local copies, the write timeout and {LATE_WRITE_MARGIN:?} together"
     )]
     FenceTtl {
         /// The fence's TTL.
@@ -100,6 +118,11 @@ impl Policy {
     /// How long "not found" is remembered.
     pub fn negative_ttl(&self) -> Duration {
         self.negative_ttl
+    }
+
+    /// How long a process may use its own copy of an entry without asking the cache.
+    pub fn local_ttl(&self) -> Duration {
+        self.local_ttl
     }
 
     /// How long past its TTL a stale copy may be returned.
@@ -137,6 +160,11 @@ impl Policy {
         self.fence_ttl.saturating_sub(self.write_timeout + LATE_WRITE_MARGIN)
     }
 
+    /// How long a write waits until all local copies from before its fence have ended.
+    pub(crate) fn wait_for_copies(&self) -> Duration {
+        self.local_ttl.mul_f64(1.0 + CLOCK_RATE_MARGIN)
+    }
+
     /// How long an entry from before a write can be left in the cache when the write's fence and
     /// release have not reached it: a lease taken before the write may still be filled.
     pub(crate) fn longest_stale(&self) -> Duration {
@@ -170,6 +198,18 @@ impl PolicyBuilder {
         self
     }
 
+    /// How long this process may use its own copy of an entry without asking the cache, at most the TTL;
+    /// zero, the default: never.
+    ///
+    /// Reads stay linearizable, and a key that is read often costs the cache only about one step for
+    /// each process and this time. The price is that each write takes this much longer. All processes
+    /// that share a cache must have the same value: while they do not, a read may be stale for up to
+    /// the longest of them.
+    pub fn local_ttl(mut self, ttl: Duration) -> Self {
+        self.0.local_ttl = ttl;
+        self
+    }
+
     /// How long past its TTL this process may return a copy of an earlier answer while the store
     /// cannot be reached; zero, the default: never.
     pub fn stale_grace(mut self, grace: Duration) -> Self {
@@ -183,8 +223,8 @@ impl PolicyBuilder {
         self
     }
 
-    /// How long a fence lasts that is not released: more than the cache timeout,
-    /// the write timeout and [`LATE_WRITE_MARGIN`] together. 10 s by default.
+    /// How long a fence lasts that is not released: more than the cache timeout, the local TTL (with
+    /// a margin of 0.2 %), the write timeout and [`LATE_WRITE_MARGIN`] together. 10 s by default.
     pub fn fence_ttl(mut self, ttl: Duration) -> Self {
         self.0.fence_ttl = ttl;
         self
@@ -217,8 +257,8 @@ impl PolicyBuilder {
     /// The first rule that does not hold, see [`PolicyError`].
     pub fn build(self) -> Result<Policy, PolicyError> {
         let policy = self.0;
-        let Policy { ttl, ttl_jitter, negative_ttl, lease_ttl, fence_ttl, load_timeout, .. } =
-            policy;
+        let Policy { ttl, ttl_jitter, negative_ttl, local_ttl, .. } = policy;
+        let Policy { lease_ttl, fence_ttl, load_timeout, .. } = policy;
         if ttl.is_zero() {
             return Err(PolicyError::ZeroTtl);
         }
@@ -228,10 +268,16 @@ impl PolicyBuilder {
         if negative_ttl > ttl {
             return Err(PolicyError::NegativeTtl { negative_ttl, ttl });
         }
+        if local_ttl > ttl {
+            return Err(PolicyError::LocalTtl { local_ttl, ttl });
+        }
         if load_timeout > lease_ttl {
             return Err(PolicyError::LeaseTtl { lease_ttl, load_timeout });
         }
-        let minimum = policy.cache_timeout + policy.write_timeout + LATE_WRITE_MARGIN;
+        let minimum = policy.cache_timeout
+            + policy.wait_for_copies()
+            + policy.write_timeout
+            + LATE_WRITE_MARGIN;
         if fence_ttl <= minimum {
             return Err(PolicyError::FenceTtl { fence_ttl, minimum });
         }
@@ -272,5 +318,15 @@ mod tests {
         );
         assert!(build(|it| it.fence_ttl(Duration::from_millis(5101))).is_ok());
         assert!(build(|it| it.load_timeout(4 * S)).is_ok());
+        assert_eq!(
+            error(|it| it.local_ttl(11 * S)),
+            PolicyError::LocalTtl { local_ttl: 11 * S, ttl: 10 * S }
+        );
+        let minimum = Duration::from_millis(5100 + 2004);
+        assert_eq!(
+            error(|it| it.local_ttl(2 * S).fence_ttl(Duration::from_millis(7104))),
+            PolicyError::FenceTtl { fence_ttl: minimum, minimum }
+        );
+        assert!(build(|it| it.local_ttl(2 * S).fence_ttl(Duration::from_millis(7105))).is_ok());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use ulid::Ulid;
 
@@ -62,6 +63,11 @@ impl<V> Entry<V> {
     pub fn seconds_left(&self) -> i64 {
         // Both are far below i64::MAX milliseconds, unless another program wrote them.
         (self.expires as i64).wrapping_sub(unix_millis() as i64).div_euclid(1000)
+    }
+
+    /// The time left until it expires; zero after that.
+    pub(crate) fn time_left(&self) -> Duration {
+        Duration::from_millis(self.expires.saturating_sub(unix_millis()))
     }
 }
 

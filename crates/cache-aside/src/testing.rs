@@ -19,7 +19,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cache::{Cache, Fill};
+use crate::cache::{Cache, Fill, Release};
 use crate::slot::{Entry, Slot, Token};
 
 /// Generates a `#[tokio::test]` for each rule. The argument is an expression for a future of
@@ -48,6 +48,7 @@ macro_rules! cache_contract {
             a_release_removes_an_entry
             a_release_of_nothing_does_nothing
             a_release_with_an_unknown_token_leaves_the_fence
+            a_release_tells_whether_its_fence_has_stood
             keys_do_not_affect_each_other
             the_probe_succeeds
         }
@@ -100,8 +101,8 @@ async fn fence(cache: &impl Cache<String, String>, ttl: Duration) -> Token {
     token
 }
 
-async fn release(cache: &impl Cache<String, String>, token: Token) {
-    cache.release(&key(), token).await.unwrap();
+async fn release(cache: &impl Cache<String, String>, token: Token) -> Release {
+    cache.release(&key(), token).await.unwrap()
 }
 
 async fn is_fenced(cache: &impl Cache<String, String>) -> bool {
@@ -311,6 +312,22 @@ rules! {
         fence(cache, LONG).await;
         release(cache, Token::new()).await;
         assert!(is_fenced(cache).await);
+    }
+
+    /// A release finds its writer in the fence once, and not after the writer's deadline.
+    async fn a_release_tells_whether_its_fence_has_stood(cache) {
+        assert_eq!(release(cache, Token::new()).await, Release::NotFound);
+        filled(cache, "Ann").await;
+        assert_eq!(release(cache, Token::new()).await, Release::NotFound);
+
+        let (short, first, second) =
+            (fence(cache, SHORT).await, fence(cache, LONG).await, fence(cache, LONG).await);
+        assert_eq!(release(cache, Token::new()).await, Release::NotFound);
+        assert_eq!(release(cache, first).await, Release::Found);
+        assert_eq!(release(cache, first).await, Release::NotFound);
+        short_has_passed(cache).await;
+        assert_eq!(release(cache, short).await, Release::NotFound);
+        assert_eq!(release(cache, second).await, Release::Found);
     }
 
     /// Each key has a slot of its own.

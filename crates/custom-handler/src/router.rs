@@ -239,6 +239,45 @@ mod tests {
         }
     }
 
+    /// A filter of an application's own passes what is not for the handler's functions to the handler.
+    #[tokio::test]
+    async fn the_routes_can_be_combined_with_other_filters() {
+        use warp::Reply;
+
+        #[derive(Clone)]
+        struct Echo;
+
+        impl Handler for Echo {
+            type Endpoint = Function;
+
+            fn endpoints(&self) -> &'static [Function] {
+                static ECHO: [Function; 1] = [Function {
+                    name: "echo",
+                    route: "api/echo/{text}",
+                    methods: &[Method::POST],
+                    body_limit: 10,
+                }];
+                &ECHO
+            }
+
+            async fn call(&self, call: Call<Function>) -> Response {
+                let Call { params, query, headers, body, .. } = call;
+                let own = headers.get("x-own").map_or("", |value| value.to_str().unwrap());
+                Response::new(format!("{} {query} {own} {body:?}", params.get("text")).into())
+            }
+        }
+
+        let own = warp::path!("own").map(|| Response::new("own".into()));
+        let both = own.or(routes(Echo)).unify().map(Reply::into_response);
+        let request = |path| warp::test::request().method("POST").path(path).header("x-own", "7");
+        let response = request("/api/echo/a%20b?x=1").body("body").reply(&both).await;
+        assert_eq!(response.body(), r#"a b x=1 7 Ok(b"body")"#);
+        let response = request("/api/echo/a").body("12345678901").reply(&both).await;
+        assert_eq!(response.body(), "a  7 Err(TooLarge)");
+        assert_eq!(request("/own").reply(&both).await.body(), "own");
+        assert_eq!(request("/other").reply(&both).await.status(), 404);
+    }
+
     #[tokio::test]
     async fn a_function_whose_route_is_its_name_is_called_at_its_route() {
         let response = answer(Minimal, request(Method::POST, "/same")).await;

@@ -108,7 +108,7 @@ impl Connector {
                 let mut config = ConnectionManagerConfig::new()
                     .set_number_of_retries(0) // the next step, or the renewal, tries again
                     .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                    .set_response_timeout(Some(options.timeout))
+                    .set_response_timeout(None) // `Link` bounds each step: one timer is enough
                     .set_pipeline_buffer_size(PIPELINE_BUFFER);
                 if let Some(credentials) = credentials {
                     config = config.set_credentials_provider(credentials);

@@ -1,5 +1,9 @@
 //! A cache on Redis: a plain `GET` for hits, a small Lua script for each other step.
 //!
+//! `SET … NX GET` could look and request the lease at once. Measured with that command in place of `GET`,
+//! a miss was not noticeably faster (it cost 8 % less CPU), and a hit not slower. But it needs Redis 7, and it
+//! is a write: hits would fail on a Redis that is full or does not reach its replicas.
+//!
 //! Redis executes a script atomically. (Garnet does so only with `--lua-transaction-mode`: a server
 //! that says that it is Garnet causes a warning.) Each script uses one key, so it works in a cluster
 //! too. The scripts are beside this file; `slot_bytes.rs` documents the bytes that they exchange.
@@ -23,7 +27,7 @@ use redis::{FromRedisValue, Script, ScriptInvocation};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cache::{Cache, CacheError, Fill, Key, Value};
+use crate::cache::{Cache, CacheError, Fill, Key, Release, Value};
 use crate::slot::{Entry, Slot, Token};
 
 use self::connection::{Failure, Link};
@@ -149,11 +153,11 @@ impl RedisCache {
     }
 
     /// A step of a writer, which is always tried: without it an old entry may live on.
-    async fn writer_step(
+    async fn writer_step<T: FromRedisValue>(
         &self,
         key: &str,
         script: &ScriptInvocation<'_>,
-    ) -> Result<(), CacheError> {
+    ) -> Result<T, CacheError> {
         let step = |mut connection| async move { script.invoke_async(&mut connection).await };
         Ok(self.link.always(key, step).await?)
     }
@@ -224,11 +228,12 @@ where
         self.writer_step(&key, &script).await
     }
 
-    async fn release(&self, key: &K, token: Token) -> Result<(), CacheError> {
+    async fn release(&self, key: &K, token: Token) -> Result<Release, CacheError> {
         let key = self.key(key);
         let mut script = self.scripts.release.key(&key);
         script.arg(token.to_string());
-        self.writer_step(&key, &script).await
+        let found: bool = self.writer_step(&key, &script).await?;
+        Ok(if found { Release::Found } else { Release::NotFound })
     }
 
     /// Releases the key `{prefix}probe`, which shows that Redis answers, executes scripts and

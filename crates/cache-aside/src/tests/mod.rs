@@ -4,6 +4,8 @@
 //! All tests run on one thread with the clock paused: time passes only when every task waits, so the
 //! tests depend on the order of events and never on the speed of the machine.
 
+mod audit;
+mod local_copies;
 mod outages;
 mod reads;
 mod world;

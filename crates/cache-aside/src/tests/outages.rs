@@ -114,7 +114,7 @@ async fn a_read_after_a_write_that_missed_the_cache_does_not_join_an_older_reade
     let load = world.store.loading.hold_next();
     let other = world.loading(&world.b).await;
     let older = world.a.start_read();
-    until("it waits for the lease", || world.a.cache.lease_requests() > 1).await;
+    world.a.waits_for_lease().await;
     world.a.cache.loses_releases.store(true, Ordering::SeqCst);
     world.a.cache.loses_fences.store(true, Ordering::SeqCst);
     world.a.update("new").await.unwrap();
@@ -175,6 +175,20 @@ async fn a_copy_of_a_load_that_began_before_a_write_is_not_kept() {
 }
 
 /// Whether the write was applied is unknown, so the copy may be from before it.
+/// A read bypasses the fence while the write is on its way, and keeps a copy of the old value.
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_was_made_during_a_write_is_dropped_when_it_ends() {
+    let world = World::new(long_policy());
+    let write = world.store.writing.hold_next();
+    let writer = world.a.start_update("new");
+    until("the write reaches the store", || world.store.writing.is_reached()).await;
+    assert_eq!(world.a.value().await, "old");
+    write.let_go();
+    done(writer).await.unwrap();
+    world.store.is_unreachable.store(true, Ordering::SeqCst);
+    assert!(world.a.get().await.is_err());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_write_that_never_returns_has_dropped_the_copy() {
     let world = World::new(long_policy());

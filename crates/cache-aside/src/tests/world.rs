@@ -10,8 +10,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::policy::PolicyBuilder;
 use crate::{
-    Because, Cache, CacheAside, CacheError, Entry, Fill, Load, LoadError, MemoryCache, Outcome,
-    Policy, Read, Slot, Source, Token, WriteError,
+    Audit, Because, Cache, CacheAside, CacheError, Entry, Fill, Load, LoadError, MemoryCache,
+    Outcome, Policy, Read, Release, Slot, Source, Token, WriteError,
 };
 
 pub(super) const KEY: u64 = 1;
@@ -118,6 +118,24 @@ impl World {
         self.cache.release(&KEY, token).await.unwrap();
     }
 
+    /// Puts back what a slot that is empty now has held.
+    pub(super) async fn restore(&self, slot: Slot<String>) {
+        let (Slot::Entry(entry), token) = (slot, Token::new()) else { panic!("no entry") };
+        self.cache.lease(&KEY, token, 30 * SECOND).await.unwrap();
+        self.cache.fill(&KEY, token, &entry, 60 * SECOND).await.unwrap();
+    }
+
+    /// The cache loses the key.
+    pub(super) async fn lose_key(&self) {
+        // A release of each writer leaves nothing.
+        while let Slot::Fence(fence) = self.slot().await {
+            for (writer, _) in fence.writers() {
+                self.release(writer).await;
+            }
+        }
+        self.release(Token::new()).await;
+    }
+
     /// Starts a read, and waits until its load has reached the store.
     pub(super) async fn loading(&self, process: &Arc<Process>) -> JoinHandle<Read<String>> {
         let before = self.store.loads();
@@ -154,6 +172,15 @@ impl Process {
         self.pattern.write(&KEY, || self.store.set(None)).await.map(|_| ())
     }
 
+    pub(super) async fn audit(&self) -> Result<Audit, StoreError> {
+        self.pattern.audit(&KEY, || self.store.load()).await
+    }
+
+    pub(super) fn start_audit(self: &Arc<Self>) -> JoinHandle<Result<Audit, StoreError>> {
+        let process = Arc::clone(self);
+        tokio::spawn(async move { process.audit().await })
+    }
+
     pub(super) fn start_read(self: &Arc<Self>) -> JoinHandle<Read<String>> {
         let process = Arc::clone(self);
         tokio::spawn(async move { process.get().await.unwrap() })
@@ -165,6 +192,11 @@ impl Process {
     ) -> JoinHandle<Result<(), StoreError>> {
         let process = Arc::clone(self);
         tokio::spawn(async move { process.update(value).await })
+    }
+
+    /// Waits until a read that is the first one of this process waits for the lease of another.
+    pub(super) async fn waits_for_lease(&self) {
+        until("it looks again", || self.cache.gets.load(Ordering::SeqCst) > 1).await;
     }
 
     /// Starts a read, and waits until it has joined the load that is in progress in this process.
@@ -198,6 +230,10 @@ pub(super) async fn done<T>(task: JoinHandle<T>) -> T {
 
 pub(super) const fn loaded(because: Because, load: Load) -> Source {
     Source::Store { because, load }
+}
+
+pub(super) fn is_local(source: Source) -> bool {
+    matches!(source, Source::LocalCopy { .. })
 }
 
 pub(super) fn is_hit(source: Source) -> bool {
@@ -249,6 +285,8 @@ pub(super) struct Store {
     pub(super) is_unreachable: AtomicBool,
     /// What is stored is not a value.
     pub(super) is_unreadable: AtomicBool,
+    /// Loads and writes take up to 20 ms before and after.
+    pub(super) pauses_at_random: AtomicBool,
     /// The next write is refused.
     pub(super) refuses: AtomicBool,
     /// The next write is applied, and its answer is lost.
@@ -256,6 +294,17 @@ pub(super) struct Store {
 }
 
 impl Store {
+    /// Another program changes the value.
+    pub(super) fn change_behind_our_back(&self, value: &str) {
+        *self.value.lock().unwrap() = Some(value.to_owned());
+    }
+
+    async fn pause(&self) {
+        if self.pauses_at_random.load(Ordering::SeqCst) {
+            sleep(Duration::from_millis(rand::random_range(0..20))).await;
+        }
+    }
+
     /// How many loads have reached the store.
     pub(super) fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
@@ -268,14 +317,17 @@ impl Store {
         if self.is_unreadable.load(Ordering::SeqCst) {
             return Err(StoreError::Unreadable);
         }
+        self.pause().await;
         let value = self.value.lock().unwrap().clone();
         self.loads.fetch_add(1, Ordering::SeqCst);
         self.loading.pass().await;
+        self.pause().await;
         Ok(value)
     }
 
     async fn set(&self, value: Option<&str>) -> Result<(), StoreError> {
         self.writing.pass().await;
+        self.pause().await;
         if self.refuses.swap(false, Ordering::SeqCst) {
             return Err(StoreError::Refused);
         }
@@ -293,6 +345,8 @@ pub(super) struct Connection {
     pub(super) is_cut: AtomicBool,
     pub(super) loses_fences: AtomicBool,
     pub(super) loses_releases: AtomicBool,
+    pub(super) loses_replies_to_fences: AtomicBool,
+    pub(super) loses_replies_to_releases: AtomicBool,
     /// The slot holds something of another program, until it is released.
     pub(super) is_foreign: AtomicBool,
     pub(super) next_fence_takes: Mutex<Option<Duration>>,
@@ -302,6 +356,8 @@ pub(super) struct Connection {
     pub(super) leases: Mutex<Vec<Token>>,
     /// The TTLs of all fills.
     pub(super) fills: Mutex<Vec<Duration>>,
+    /// Holds back the reply to a get.
+    pub(super) got: Gate,
     /// Holds a lease request back before it reaches the cache.
     pub(super) leasing: Gate,
     /// Holds back the reply to a lease request.
@@ -317,20 +373,19 @@ impl Connection {
             is_cut: AtomicBool::default(),
             loses_fences: AtomicBool::default(),
             loses_releases: AtomicBool::default(),
+            loses_replies_to_fences: AtomicBool::default(),
+            loses_replies_to_releases: AtomicBool::default(),
             is_foreign: AtomicBool::default(),
             next_fence_takes: Mutex::default(),
             gets: AtomicUsize::default(),
             fences: AtomicUsize::default(),
             leases: Mutex::default(),
             fills: Mutex::default(),
+            got: Gate::default(),
             leasing: Gate::default(),
             leased: Gate::default(),
             filled: Gate::default(),
         }
-    }
-
-    pub(super) fn lease_requests(&self) -> usize {
-        self.leases.lock().unwrap().len()
     }
 
     pub(super) fn fences(&self) -> usize {
@@ -353,10 +408,12 @@ impl Cache<u64, String> for Connection {
     async fn get(&self, key: &u64) -> Result<Slot<String>, CacheError> {
         self.gets.fetch_add(1, Ordering::SeqCst);
         self.fail_if_cut()?;
-        match self.is_foreign.load(Ordering::SeqCst) {
-            true => Ok(Slot::Foreign),
-            false => self.cache.get(key).await,
+        if self.is_foreign.load(Ordering::SeqCst) {
+            return Ok(Slot::Foreign);
         }
+        let slot = self.cache.get(key).await;
+        self.got.pass().await;
+        slot
     }
 
     async fn lease(
@@ -401,13 +458,16 @@ impl Cache<u64, String> for Connection {
         let fence = self.cache.fence(key, token, ttl).await;
         let pause = self.next_fence_takes.lock().unwrap().take();
         sleep(pause.unwrap_or_default()).await;
+        self.fail_if(&self.loses_replies_to_fences)?;
         fence
     }
 
-    async fn release(&self, key: &u64, token: Token) -> Result<(), CacheError> {
+    async fn release(&self, key: &u64, token: Token) -> Result<Release, CacheError> {
         self.fail_if(&self.loses_releases)?;
         self.is_foreign.store(false, Ordering::SeqCst);
-        self.cache.release(key, token).await
+        let release = self.cache.release(key, token).await;
+        self.fail_if(&self.loses_replies_to_releases)?;
+        release
     }
 
     async fn probe(&self) -> Result<(), CacheError> {

@@ -110,7 +110,8 @@ fn reader_steps(id: ReaderId, steps: &mut Steps<'_>) {
 
 /// Requests the lease. If another reader has it, the leader pauses and requests it again, for as long
 /// as it likes. It may use one token for all these requests, since each of them was answered: none
-/// can execute later.
+/// can execute later. (While another reader has the lease, `claim` looks with a get instead: what that
+/// can find, and how it can fail, are among the outcomes of a request.)
 fn request_lease(id: ReaderId, steps: &mut Steps<'_>) {
     let protocol = steps.protocol;
     let reader = Actor::Reader(id);
@@ -138,6 +139,7 @@ fn request_lease(id: ReaderId, steps: &mut Steps<'_>) {
         Slot::Entry(version) => steps.add(reader, Event::LeaseFindsEntry, |state| {
             count_request(id, state);
             protocol.end_load(id, version, Fill::Unknown, state);
+            protocol.copy_is_on_its_way(id, version, state);
         }),
     }
     steps.fault(reader, Event::LeaseTimesOut, |state| {
