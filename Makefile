@@ -25,11 +25,11 @@ lint: ## Checks format, code, documentation, dependencies and the OpenAPI docume
 	scripts/check-dependencies.sh
 	scripts/check-openapi.sh
 
-bench: ## Measures the handler beside its peers in one run, in half an hour; ONLY=hits measures only those
+bench: ## Measures speed, guarantees and footprint beside peers, in half an hour; ONLY=hits measures only those
 	scripts/bench.sh $(ONLY)
 
-bench-quick: ## Measures hits for less than a minute
-	scripts/bench.sh --quick
+bench-quick: ## Measures hits in less than a minute; with ONLY=race, a little of another measurement
+	scripts/bench.sh --quick $(ONLY)
 
 manifests: ## Checks the deployment files: overlays, Dockerfile, compose.yaml, workflows, Bicep
 	scripts/check-manifests.sh

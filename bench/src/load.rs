@@ -1,6 +1,6 @@
 //! Load: wrk for HTTP, redis-benchmark for Redis.
 
-use std::process::Command;
+use tokio::process::Command;
 
 use crate::report::rounds;
 
@@ -37,51 +37,55 @@ pub(crate) struct Speed {
 
 /// Measures each load once in each round, after a second of each kind of requests to warm up. Returns the
 /// speeds of each load.
-pub(crate) fn in_turn(measurement: &'static str, number: usize, loads: &[Load]) -> Vec<Vec<Speed>> {
+pub(crate) async fn in_turn(
+    measurement: &'static str,
+    number: usize,
+    loads: &[Load],
+) -> Vec<Vec<Speed>> {
     for (nth, load) in loads.iter().enumerate() {
         if !loads[..nth].iter().any(|earlier| earlier.requests == load.requests) {
-            Load { seconds: 1, ..load.clone() }.run();
+            Load { seconds: 1, ..load.clone() }.run().await;
         }
     }
     let mut speeds = vec![Vec::new(); loads.len()];
     for _ in rounds(measurement, number) {
         for (load, speeds) in loads.iter().zip(&mut speeds) {
-            speeds.push(load.run());
+            speeds.push(load.run().await);
         }
     }
     speeds
 }
 
 impl Load {
-    pub(crate) fn run(&self) -> Speed {
+    pub(crate) async fn run(&self) -> Speed {
         match &self.requests {
-            Requests::Path { port, path } => self.wrk(&[&url(*port, path)]),
+            Requests::Path { port, path } => self.wrk(&[&url(*port, path)]).await,
             Requests::Spread { port, users } => {
                 let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/spread.lua");
-                self.wrk(&["-s", script, &url(*port, "/"), "--", &users.to_string()])
+                self.wrk(&["-s", script, &url(*port, "/"), "--", &users.to_string()]).await
             }
-            Requests::Redis { port, key } => self.redis_benchmark(*port, key),
+            Requests::Redis { port, key } => self.redis_benchmark(*port, key).await,
         }
     }
 
-    fn wrk(&self, arguments: &[&str]) -> Speed {
+    async fn wrk(&self, arguments: &[&str]) -> Speed {
         let (connections, duration) = (self.connections.to_string(), format!("{}s", self.seconds));
         let mut all = vec!["-t1", "-c", &connections, "-d", &duration, "--latency"];
         all.extend(arguments);
-        let output = run("wrk", &all);
+        let output = run("wrk", &all).await;
         for failure in ["Non-2xx", "Socket errors"] {
             assert!(!output.contains(failure), "{output}");
         }
         parse_wrk(&output).unwrap_or_else(|| panic!("wrk: {output}"))
     }
 
-    fn redis_benchmark(&self, port: u16, key: &str) -> Speed {
+    async fn redis_benchmark(&self, port: u16, key: &str) -> Speed {
         // It takes a number of requests and not a time: about as many as are answered in that time.
         let requests = self.seconds * (15_000 * self.connections).min(100_000);
         let [port, connections, number] =
             [port.into(), self.connections, requests].map(|number| number.to_string());
         let arguments = ["-p", &port, "-c", &connections, "-n", &number, "--csv", "GET", key];
-        let output = run("redis-benchmark", &arguments);
+        let output = run("redis-benchmark", &arguments).await;
         parse_csv(&output, requests as f64).unwrap_or_else(|| panic!("redis-benchmark: {output}"))
     }
 }
@@ -100,8 +104,8 @@ fn url(port: u16, path: &str) -> String {
     format!("http://127.0.0.1:{port}{path}")
 }
 
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
+async fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).kill_on_drop(true).output().await;
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

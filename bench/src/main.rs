@@ -19,7 +19,11 @@ mod report;
 mod table;
 
 use std::path::Path;
-use std::{env, fs, process};
+use std::process::{self, ExitCode};
+use std::{env, fs};
+
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::effort::Effort;
 use crate::measurements::Measurement;
@@ -27,7 +31,7 @@ use crate::program::Program;
 use crate::report::Report;
 
 #[tokio::main]
-async fn main() {
+async fn main() -> ExitCode {
     let mut arguments: Vec<String> = env::args().skip(1).collect();
     let is_quick = arguments.first().is_some_and(|argument| argument == "--quick");
     let effort = if is_quick { Effort::Quick } else { Effort::Full };
@@ -37,18 +41,38 @@ async fn main() {
         (Effort::Quick, []) => vec![Measurement::Hits],
         (_, names) => names.iter().map(|name| named(name)).collect(),
     };
+    tokio::select! {
+        () = make(&chosen, effort) => ExitCode::SUCCESS,
+        // Whatever it has started ends with it.
+        signal = ended() => {
+            eprintln!("ended by {signal}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn make(chosen: &[Measurement], effort: Effort) {
     let mut report = Report::new();
-    let is_compared = |program: &Program| {
+    let is_measured = |program: &Program| {
         chosen.iter().any(|measurement| measurement.programs().contains(program))
     };
-    let peers = Program::PEERS.into_iter().filter(is_compared);
+    let peers = Program::PEERS.into_iter().filter(is_measured);
     contract::check(&peers.collect::<Vec<_>>()).await;
-    for measurement in &chosen {
+    for measurement in chosen {
         measurement.make(effort, &mut report).await;
     }
     report.summarise();
     let is_complete = effort == Effort::Full && chosen == Measurement::ALL;
     write(&report, is_complete);
+}
+
+/// Waits for a signal to end.
+async fn ended() -> &'static str {
+    let mut terminate = signal(SignalKind::terminate()).expect("a handler of signals");
+    tokio::select! {
+        _ = ctrl_c() => "Ctrl-C",
+        _ = terminate.recv() => "SIGTERM",
+    }
 }
 
 fn named(name: &str) -> Measurement {

@@ -105,7 +105,7 @@ impl Footprint {
         let (port, path) = (server.port, server.user_in_redis().await);
         let load = Load { requests: Requests::Path { port, path }, connections: 64, seconds: 5 };
         for _ in 0..effort.of(10, 1) {
-            self.requests += load.run().requests;
+            self.requests += load.run().await.requests;
             if self.requests >= 1e6 {
                 break;
             }

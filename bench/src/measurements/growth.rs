@@ -36,7 +36,7 @@ pub(crate) async fn measure(effort: Effort, report: &mut Report) {
         running.push((server, redis));
     }
     // The table has none of these users, so that a miss would be answered with 404, and wrk would fail.
-    let speeds = in_turn(NAME, number, &loads);
+    let speeds = in_turn(NAME, number, &loads).await;
     let rate = |users: usize, speeds| Figure::new("hits", "/s", name(users), &rates(speeds));
     let one = rate(sizes[0], &speeds[0]);
     let mut figures = vec![one.clone()];

@@ -52,9 +52,9 @@ struct Row {
 pub(crate) async fn measure(effort: Effort, report: &mut Report) {
     let (connections, logs) = match effort {
         Effort::Full => (&[1, LIMITED, 256][..], &[Log::Errors, Log::Requests][..]),
-        Effort::Quick => (&[1, LIMITED, 256][..], &[Log::Errors, Log::Requests][..]),
+        Effort::Quick => (&[LIMITED][..], &[Log::Errors][..]),
     };
-    let (number, seconds) = (effort.of(5, 2), effort.of(2, 1));
+    let (number, seconds) = (effort.of(5, 3), effort.of(2, 1));
     let (table, redis) = (Table::start().await, Redis::start());
     let (mut running, mut subjects) = (Vec::new(), Vec::new());
     for log in logs {
@@ -70,7 +70,7 @@ pub(crate) async fn measure(effort: Effort, report: &mut Report) {
             loads.push(Load { requests: requests.clone(), connections, seconds });
         }
     }
-    for (row, speeds) in rows.iter_mut().zip(in_turn(NAME, number, &loads)) {
+    for (row, speeds) in rows.iter_mut().zip(in_turn(NAME, number, &loads).await) {
         row.speeds = speeds;
     }
     let title = format!(

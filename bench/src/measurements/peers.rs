@@ -27,7 +27,7 @@ pub(crate) async fn measure(effort: Effort, report: &mut Report) {
         }
         running.push((server, redis));
     }
-    let speeds = in_turn(NAME, number, &loads);
+    let speeds = in_turn(NAME, number, &loads).await;
     let figures = Program::ALL.iter().zip(speeds.chunks(2)).map(|(program, speeds)| {
         let figure = |quantity, speeds| Figure::new(quantity, "/s", program.name(), &rates(speeds));
         let constant = figure("constant answers", &speeds[1]);
