@@ -25,7 +25,7 @@ lint: ## Checks format, code, documentation, dependencies and the OpenAPI docume
 	scripts/check-dependencies.sh
 	scripts/check-openapi.sh
 
-bench: ## Measures speed, guarantees and footprint beside peers, in half an hour; ONLY=hits measures only those
+bench: ## Measures speed, guarantees and footprint beside peers, in a quarter of an hour; ONLY=hits measures only those
 	scripts/bench.sh $(ONLY)
 
 bench-quick: ## Measures hits in less than a minute; with ONLY=race, a little of another measurement

@@ -41,18 +41,18 @@ pub(crate) async fn measure(effort: Effort, report: &mut Report) {
     let compared = compared(&hits);
     let servers: Vec<&Server> = running.iter().map(|(server, _)| server).collect();
     let of_hits: Vec<&Load> = loads.iter().step_by(2).collect();
-    let processor_time = processor_time(number, &servers, &of_hits);
+    let processor_time = processor_time(number, &servers, &of_hits).await;
     report.add(NAME, &title, [hits, constant, compared, processor_time].concat());
 }
 
 /// What a hit costs the program itself. The rates are those of the whole machine, which wrk and Redis use,
 /// too, so that the differences between the programs are larger than those between the rates.
-fn processor_time(number: usize, servers: &[&Server], loads: &[&Load]) -> Vec<Figure> {
+async fn processor_time(number: usize, servers: &[&Server], loads: &[&Load]) -> Vec<Figure> {
     let mut times = vec![Vec::new(); servers.len()];
     for _ in rounds("peers, processor time", number) {
         for ((server, load), times) in servers.iter().zip(loads).zip(&mut times) {
             let before = server.processor_time();
-            let requests = load.run().requests;
+            let requests = load.run().await.requests;
             times.push((server.processor_time() - before) * 1e6 / requests);
         }
     }
