@@ -45,6 +45,8 @@ COPY users-update /home/site/wwwroot/users-update/
 COPY users-delete /home/site/wwwroot/users-delete/
 COPY health /home/site/wwwroot/health/
 COPY live /home/site/wwwroot/live/
+COPY demo /home/site/wwwroot/demo/
+COPY openapi /home/site/wwwroot/openapi/
 # The host keeps its keys in files here, and writes everything else to /tmp.
 RUN mkdir -p /azure-functions-host/Secrets && chown 10001:10001 /azure-functions-host/Secrets
 USER 10001:10001

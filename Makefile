@@ -1,8 +1,8 @@
 # `make` alone lists the targets.
-.PHONY: help run up test model lint manifests package bench
+.PHONY: help run up test model lint manifests package bench bench-quick
 
 help: ## Lists the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Serves the API with the embedded default on port 7071: nothing but Rust is needed
 	cargo run
@@ -10,21 +10,26 @@ run: ## Serves the API with the embedded default on port 7071: nothing but Rust 
 up: ## Serves the API with Redis, Azurite and `func start`; Ctrl-C ends all of them
 	@scripts/up.sh
 
-test: ## Installs Redis and Azurite where they are missing, and runs all tests
-	scripts/install-servers.sh
+test: ## Installs Redis, Azurite, Chromium and schemathesis where they are missing, and runs all tests
+	scripts/install-servers.sh browser
+	scripts/install-schemathesis.sh
 	cargo test --workspace --all-features
 
 model: ## Explores the model of the cache's protocol further than `make test` does, and prints what it finds
 	cargo test --package cache-aside --test model -- --include-ignored --nocapture
 
-lint: ## Checks format, code, documentation and dependencies
+lint: ## Checks format, code, documentation, dependencies and the OpenAPI document
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --document-private-items
 	scripts/check-dependencies.sh
+	scripts/check-openapi.sh
 
-bench: ## Measures hits, outages and overload in one run; ONLY=hits measures only those
+bench: ## Measures speed, guarantees and footprint beside peers, in a quarter of an hour; ONLY=hits measures only those
 	scripts/bench.sh $(ONLY)
+
+bench-quick: ## Measures hits in less than a minute; with ONLY=race, a little of another measurement
+	scripts/bench.sh --quick $(ONLY)
 
 manifests: ## Checks the deployment files: overlays, Dockerfile, compose.yaml, workflows, Bicep
 	scripts/check-manifests.sh

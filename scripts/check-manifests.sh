@@ -77,7 +77,7 @@ scan() { checkov --config-file scripts/checkov.yaml --framework "$1" "${@:2}"; }
 check_policies() {
   check_overlays "$1" && scan kubernetes --directory "$work/rendered"
 }
-check_dockerfile() { hadolint "$1/Dockerfile" && scan dockerfile --file "$1/Dockerfile"; }
+check_dockerfile() { hadolint "$1/Dockerfile" "$1/.devcontainer/Dockerfile" && scan dockerfile --file "$1/Dockerfile"; }
 check_compose() { check-jsonschema --builtin-schema vendor.compose-spec "$1/compose.yaml"; }
 check_workflows() {
   check-jsonschema --builtin-schema vendor.github-workflows "$1"/.github/workflows/*.yaml &&
@@ -108,7 +108,7 @@ must_fail() {
   local check=$1 file=$2 edit=$3 tree=$work/broken
   rm -rf "$tree"
   mkdir -p "$tree"
-  cp -R .github docs kustomize infra scripts Dockerfile compose.yaml "$tree"
+  cp -R .devcontainer .github docs kustomize infra scripts Dockerfile compose.yaml "$tree"
   sed -i "$edit" "$tree/$file"
   if cmp -s "$file" "$tree/$file"; then echo "$edit does not change $file"; exit 1; fi
   if "check_$check" "$tree" >/dev/null 2>&1; then
@@ -140,6 +140,7 @@ must_fail policies $base '/limits:/,/memory: 512Mi/d'
 must_fail policies kustomize/overlays/k3s/kustomization.yaml 's/newTag: 0.1.0/newTag: latest/'
 must_fail dockerfile Dockerfile 's/^FROM rust:.* AS/FROM rust:latest AS/'
 must_fail dockerfile Dockerfile '/^USER/d'
+must_fail dockerfile .devcontainer/Dockerfile 's/azurite@[0-9.]*/azurite/'
 must_fail compose compose.yaml 's/healthcheck:/healthchecks:/'
 must_fail workflows .github/workflows/checks.yaml 's/runs-on:/run-on:/'
 must_fail workflows .github/workflows/release.yaml 's/@[0-9a-f]* # v4.2.2/@v4/'

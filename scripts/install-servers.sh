@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs Redis and Azurite, which the tests and `make up` need, if they are missing. With the argument
-# `load` it installs wrk and redis-benchmark, too, which `make bench` needs; with `core-tools`, Azure
-# Functions Core Tools instead.
+# `browser` it installs Chromium, too, which the tests of the page need; with `load`, wrk and redis-benchmark,
+# which `make bench` needs; with `core-tools`, Azure Functions Core Tools instead.
 set -eu
 
 . "$(dirname "$0")/installation.sh"
@@ -33,4 +33,8 @@ has azurite-table || {
 [ "${1:-}" != load ] || has redis-benchmark || {
   echo "Installing redis-benchmark."
   apt_install redis-tools
+}
+[ "${1:-}" != browser ] || { has chromedriver && { has chromium || has google-chrome; }; } || {
+  echo "Installing Chromium."
+  apt_install chromium chromium-driver
 }

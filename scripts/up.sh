@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Starts Redis, Azurite and `func start`; Ctrl-C ends all of them, func first. A server that already
-# listens on its port is used as it is. Ports and the data's folder can be set by the variables below.
+# listens on its port is used as it is. With the argument `servers` it leaves out `func start`, so that
+# an editor can start the handler. Ports and the data's folder can be set by the variables below.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -11,8 +12,10 @@ data=${UP_DATA:-target/up}
 
 fail() { echo "make up: $*" >&2; exit 1; }
 
+what=${1:-all}
+[ "$what" = all ] || [ "$what" = servers ] || fail "$what is not known: the only argument is servers."
 scripts/install-servers.sh
-command -v func >/dev/null 2>&1 || scripts/install-servers.sh core-tools || true
+[ "$what" = servers ] || command -v func >/dev/null 2>&1 || scripts/install-servers.sh core-tools || true
 
 # An environment variable has precedence over local.settings.json.
 if [ -n "${UP_REDIS_PORT:-}" ]; then export REDIS_URL=redis://127.0.0.1:$redis_port; fi
@@ -88,6 +91,12 @@ start redis "$redis_port" redis-server --port "$redis_port" --bind 127.0.0.1 --s
 start azurite "$table_port" azurite --silent --skipApiVersionCheck --disableTelemetry \
   --blobPort "$blob_port" --queuePort "$queue_port" --tablePort "$table_port" --location "$data/azurite"
 
+if [ "$what" = servers ]; then
+  echo "The handler can be started: $handler"
+  # A signal ends the wait, and then the servers.
+  wait
+  exit
+fi
 if command -v func >/dev/null 2>&1 && func --version >/dev/null 2>&1; then
   func start --port "$port" </dev/null &
 else

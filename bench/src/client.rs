@@ -9,9 +9,12 @@ use tokio::net::TcpStream;
 pub(crate) struct Client(BufStream<TcpStream>);
 
 /// What is needed of a response.
+#[derive(Default)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) location: String,
+    pub(crate) cache_status: String,
+    pub(crate) body: String,
 }
 
 impl Client {
@@ -19,7 +22,7 @@ impl Client {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
         // Small buffers, because thousands of clients are in this process.
-        Ok(Self(BufStream::with_capacity(1024, 256, stream)))
+        Ok(Self(BufStream::with_capacity(1024, 512, stream)))
     }
 
     /// Sends the beginning of a request, and never the rest.
@@ -28,17 +31,37 @@ impl Client {
         self.0.flush().await
     }
 
-    /// Whether the server has closed the connection.
+    /// Waits until the server has closed the connection.
     pub(crate) async fn closed(&mut self) {
         let _ = self.0.read_to_end(&mut Vec::new()).await;
     }
 
-    pub(crate) async fn send(&mut self, method: &str, path: &str) -> io::Result<Answer> {
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    pub(crate) async fn get(&mut self, path: &str) -> io::Result<Answer> {
+        self.send("GET", path, "").await
+    }
+
+    /// Changes a user's name.
+    pub(crate) async fn rename(&mut self, path: &str, name: &str) -> io::Result<Answer> {
+        self.send("PATCH", path, &format!(r#"{{"name":"{name}"}}"#)).await
+    }
+
+    async fn send(&mut self, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
         self.0.write_all(request.as_bytes()).await?;
         self.0.flush().await?;
-        let (mut status, mut length, mut location) = (0, 0, String::new());
+        let (mut answer, length) = self.head().await?;
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).await?;
+        answer.body = String::from_utf8(body).map_err(io::Error::other)?;
+        Ok(answer)
+    }
+
+    /// The status and the headers, and the length of the body.
+    async fn head(&mut self) -> io::Result<(Answer, usize)> {
+        let (mut answer, mut length) = (Answer::default(), 0);
         let mut line = String::new();
         loop {
             line.clear();
@@ -47,28 +70,43 @@ impl Client {
             }
             let text = line.trim_end();
             if text.is_empty() {
-                break;
+                return Ok((answer, length));
             }
-            match text.split_once(": ") {
-                None => status = text.split(' ').nth(1).unwrap_or_default().parse().unwrap_or(0),
-                Some(("content-length", value)) => length = value.parse().unwrap_or(0),
-                Some(("location", value)) => value.clone_into(&mut location),
-                Some(_) => {}
+            let Some((name, value)) = text.split_once(": ") else {
+                let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+                answer.status = status.ok_or(io::ErrorKind::InvalidData)?;
+                continue;
+            };
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.parse().map_err(io::Error::other)?,
+                "transfer-encoding" => return Err(io::ErrorKind::Unsupported.into()),
+                "location" => value.clone_into(&mut answer.location),
+                "cache-status" => value.clone_into(&mut answer.cache_status),
+                _ => {}
             }
         }
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body).await?;
-        Ok(Answer { status, location })
     }
 
-    /// Creates users with random names, and returns their paths.
-    pub(crate) async fn create_users(&mut self, number: usize) -> Vec<String> {
-        let mut paths = Vec::new();
-        for _ in 0..number {
-            let created = self.send("POST", "/api/users").await.unwrap();
-            assert_eq!(created.status, 201, "POST /api/users");
-            paths.push(created.location);
-        }
-        paths
+    /// Creates a user with a random name, and returns its path.
+    pub(crate) async fn create_user(&mut self) -> String {
+        let created = self.send("POST", "/api/users", "").await.unwrap();
+        assert_eq!(created.status, 201, "POST /api/users: {}", created.body);
+        created.location
     }
+}
+
+impl Answer {
+    /// Where a read came from: `table`, `redis` or `memory`.
+    pub(crate) fn source(&self) -> &str {
+        text_after(&self.body, r#"{"source":""#).unwrap_or_default()
+    }
+
+    /// The user's name.
+    pub(crate) fn name(&self) -> &str {
+        text_after(&self.body, r#","Name":""#).unwrap_or_default()
+    }
+}
+
+fn text_after<'a>(body: &'a str, beginning: &str) -> Option<&'a str> {
+    body.split_once(beginning)?.1.split('"').next()
 }

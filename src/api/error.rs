@@ -266,7 +266,106 @@ fn list(methods: &[Method]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::super::reply::OPENAPI;
     use super::*;
+
+    /// Each error, with each of its details.
+    fn all() -> Vec<ApiError> {
+        let mut all = vec![
+            ApiError::NoSuchUser("01KB584F3Y9AF31621Q7N62Q67".to_owned()),
+            ApiError::NoSuchPath,
+            ApiError::MethodNotAllowed(vec![Method::GET, Method::HEAD]),
+            ApiError::BadRequest("name must be 1 to 256 characters".to_owned()),
+            BodyError::TooSlow.into(),
+            BodyError::Dropped.into(),
+            BodyError::TooLarge.into(),
+            ApiError::UnsupportedMediaType,
+            ApiError::Unavailable,
+            LoadError::Unreadable("no Name".into()).into(),
+        ];
+        all.extend(
+            [Unmet::IfMatch, Unmet::IfNoneMatch, Unmet::Both].map(ApiError::PreconditionFailed),
+        );
+        all.extend(
+            [NextStep::Repeat, NextStep::Read, NextStep::PutInstead].map(ApiError::OutcomeUnknown),
+        );
+        for error in &all {
+            // Without a wildcard, so that the compiler asks for a new error, which belongs in this list.
+            match error {
+                ApiError::NoSuchUser(_)
+                | ApiError::NoSuchPath
+                | ApiError::MethodNotAllowed(_)
+                | ApiError::BadRequest(_)
+                | ApiError::RequestTimeout
+                | ApiError::LengthRequired
+                | ApiError::PayloadTooLarge(_)
+                | ApiError::UnsupportedMediaType
+                | ApiError::PreconditionFailed(_)
+                | ApiError::Unavailable
+                | ApiError::OutcomeUnknown(_)
+                | ApiError::Internal(_) => {}
+            }
+        }
+        all
+    }
+
+    /// The errors in the OpenAPI document have the statuses, the texts and the headers of these.
+    #[test]
+    fn the_document_describes_each_error() {
+        let document: Value = serde_json::from_str(OPENAPI).unwrap();
+        let described = document["components"]["responses"].as_object().unwrap();
+        let mut examples = BTreeSet::new();
+        for response in described.values() {
+            let headers = response["headers"].as_object().unwrap();
+            let content = &response["content"]["application/json"]["examples"];
+            for example in content.as_object().into_iter().flatten() {
+                let body = &example.1["value"];
+                if let (Some(status), Some(detail)) =
+                    (body["status"].as_str(), body["detail"].as_str())
+                {
+                    let [allow, retry] =
+                        ["Allow", "Retry-After"].map(|name| headers.contains_key(name));
+                    examples.insert((status.to_owned(), detail.to_owned(), allow, retry));
+                }
+            }
+        }
+        let has_detail =
+            |error: &ApiError| !matches!(error, ApiError::NoSuchUser(_) | ApiError::NoSuchPath);
+        let errors: BTreeSet<_> = all()
+            .into_iter()
+            .filter(has_detail)
+            .map(|error| {
+                let (status, detail) = (sentence(error.status()), error.detail());
+                let response = error.into_response();
+                let [allow, retry] =
+                    [ALLOW, RETRY_AFTER].map(|name| response.headers().contains_key(name));
+                (status, detail, allow, retry)
+            })
+            .collect();
+        assert_eq!(examples, errors);
+    }
+
+    /// A 405 is not the answer to a call of the document.
+    #[test]
+    fn the_statuses_of_the_document_are_those_of_the_errors() {
+        let document: Value = serde_json::from_str(OPENAPI).unwrap();
+        let paths = document["paths"].as_object().unwrap().values();
+        let operations = paths.flat_map(|path| path.as_object().unwrap().values());
+        let described: BTreeSet<String> = operations
+            .filter_map(|operation| operation["responses"].as_object())
+            .flat_map(|responses| {
+                responses.keys().filter(|status| status.as_str() >= "400").cloned()
+            })
+            .chain(["405".to_owned()])
+            .collect();
+        let errors: BTreeSet<_> =
+            all().iter().map(|error| error.status().as_str().to_owned()).collect();
+        assert_eq!(described, errors);
+    }
 
     #[test]
     fn a_status_is_a_sentence() {

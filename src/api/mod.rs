@@ -1,5 +1,6 @@
 //! The HTTP API: its endpoints, and what they read from requests and write to responses.
 
+mod demo;
 mod endpoints;
 mod entity_tags;
 mod error;
@@ -38,6 +39,8 @@ enum Operation {
     UsersDelete,
     Health,
     Live,
+    Demo,
+    OpenApi,
 }
 
 impl Operation {
@@ -54,7 +57,7 @@ impl AsRef<Function> for Endpoint {
 }
 
 /// The endpoints. Each has a folder of its function's name, with a `function.json` in it.
-pub static ENDPOINTS: [Endpoint; 7] = [
+pub static ENDPOINTS: [Endpoint; 9] = [
     Endpoint {
         function: Function {
             name: "users-get",
@@ -117,6 +120,24 @@ pub static ENDPOINTS: [Endpoint; 7] = [
             body_limit: 0,
         },
         operation: Operation::Live,
+    },
+    Endpoint {
+        function: Function {
+            name: "demo",
+            route: "api/demo",
+            methods: &[Method::GET, Method::HEAD],
+            body_limit: 0,
+        },
+        operation: Operation::Demo,
+    },
+    Endpoint {
+        function: Function {
+            name: "openapi",
+            route: "api/openapi.json",
+            methods: &[Method::GET, Method::HEAD],
+            body_limit: 0,
+        },
+        operation: Operation::OpenApi,
     },
 ];
 
@@ -204,6 +225,8 @@ impl Api {
             Operation::UsersDelete => Box::pin(endpoints::users_delete(self, call)).await,
             Operation::Health => Box::pin(endpoints::health(self)).await,
             Operation::Live => Ok(reply::alive().into()),
+            Operation::Demo => Ok(demo::page(&call.headers).into()),
+            Operation::OpenApi => Ok(reply::openapi().into()),
         };
         reply.unwrap_or_else(|error| error.into_response().into())
     }

@@ -23,6 +23,9 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// How long the parts took (W3C Server Timing). Browsers' developer tools display it.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
+/// The API as OpenAPI 3.1, as it is served.
+pub(super) const OPENAPI: &str = include_str!("openapi.json");
+
 /// How many headers a response has, or fewer: space for them is allocated once.
 const MOST_HEADERS: usize = 6;
 
@@ -147,7 +150,10 @@ impl fmt::Display for Origin {
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     // The bodies are types of this module: text, numbers and lists, which JSON can always express.
     let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(body.into());
+    as_json(status, Response::new(body.into()))
+}
+
+fn as_json(status: StatusCode, mut response: Response) -> Response {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.reserve(MOST_HEADERS);
@@ -225,6 +231,11 @@ pub(super) fn health(health: &Health) -> Response {
 /// `200`: the handler is running.
 pub(super) fn alive() -> Response {
     json(StatusCode::OK, &json!({"status": "alive"}))
+}
+
+/// `200`: the API as OpenAPI 3.1.
+pub(super) fn openapi() -> Response {
+    as_json(StatusCode::OK, Response::new(OPENAPI.into()))
 }
 
 /// Adds how the cache behaved, to the headers and for the log.

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::{Answer, Azurite, Client, Redis, eventually, fresh_table, settings, start};
+use base64::Engine;
 use reqwest::Method;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
 /// What the API runs on. The servers end with it.
@@ -81,6 +83,8 @@ on_both! {
     of_concurrent_puts_of_a_new_id_one_creates_it;
     health_names_each_part;
     the_handler_is_alive_and_answers_the_ping;
+    the_demo_page_runs_nothing_but_its_own_script_and_style;
+    the_demo_page_is_revalidated_with_its_etag;
     unknown_paths_and_methods_are_told_apart;
 }
 
@@ -426,6 +430,49 @@ async fn the_handler_is_alive_and_answers_the_ping(stack: Stack) {
     }
 }
 
+async fn the_demo_page_runs_nothing_but_its_own_script_and_style(stack: Stack) {
+    let page = stack.client.get("/api/demo").await;
+    assert_eq!(page.status, 200);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert_eq!(page.header("x-content-type-options"), "nosniff");
+    let policy = page.header("content-security-policy");
+    let sources = |directive: &str| {
+        let found = policy.split("; ").find_map(|part| part.strip_prefix(directive));
+        found.unwrap_or_else(|| panic!("no {directive} in {policy}")).trim().to_owned()
+    };
+    for (directive, start, end) in [
+        ("script-src", "<script type=\"module\">", "</script>"),
+        ("style-src", "<style>", "</style>"),
+    ] {
+        assert_eq!(page.text.matches(start).count(), 1);
+        let content = page.text.split(start).nth(1).unwrap().split(end).next().unwrap();
+        assert!(content.len() > 1000, "{content}");
+        let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(content));
+        assert_eq!(sources(directive), format!("'sha256-{hash}'"));
+    }
+    assert_eq!(sources("default-src"), "'none'");
+    assert_eq!(sources("connect-src"), "'self'");
+    assert_eq!(sources("require-trusted-types-for"), "'script'");
+    // Nothing is loaded from elsewhere; the only address in the page is the name of SVG's namespace.
+    let elsewhere = page.text.replace("http://www.w3.org/2000/svg", "");
+    assert!(!elsewhere.contains("http://") && !elsewhere.contains("https://"));
+}
+
+async fn the_demo_page_is_revalidated_with_its_etag(stack: Stack) {
+    let page = stack.client.get("/api/demo").await;
+    let etag = page.header("etag");
+    assert!(etag.starts_with('"') && etag.ends_with('"') && etag.len() > 20, "{etag}");
+    assert_eq!(page.header("cache-control"), "no-cache");
+    let head = stack.client.send(stack.client.request(Method::HEAD, "/api/demo")).await;
+    assert_eq!((head.status, &*head.text, head.header("etag")), (200, "", etag));
+    assert_eq!(head.header("content-length"), page.text.len().to_string());
+    let same = stack.conditional(Method::GET, "/api/demo", "if-none-match", etag).await;
+    assert_eq!((same.status, &*same.text, same.header("etag")), (304, "", etag));
+    assert_eq!(same.header("cache-control"), "no-cache");
+    let other = stack.conditional(Method::GET, "/api/demo", "if-none-match", "\"other\"").await;
+    assert_eq!((other.status, other.text), (200, page.text.clone()));
+}
+
 async fn unknown_paths_and_methods_are_told_apart(stack: Stack) {
     for path in ["/api", "/api/user", "/users", "/api/users/x/y", "/index.html"] {
         let answer = stack.client.get(path).await;
@@ -439,6 +486,8 @@ async fn unknown_paths_and_methods_are_told_apart(stack: Stack) {
         (Method::POST, "/api/users/x", "GET, HEAD, PUT, PATCH, DELETE"),
         (Method::POST, "/api/health", "GET, HEAD"),
         (Method::DELETE, "/api/live", "GET, HEAD"),
+        (Method::POST, "/api/demo", "GET, HEAD"),
+        (Method::POST, "/api/openapi.json", "GET, HEAD"),
     ] {
         let answer = stack.client.send(stack.client.request(method, path)).await;
         assert_eq!(answer.status, 405, "{path}");

@@ -57,6 +57,7 @@ fn seen(answer: &Answer, id: &str) -> Value {
         "etag": header("etag"),
         "cache-status": cache_status,
         "retry-after": header("retry-after"),
+        "content-security-policy": header("content-security-policy"),
         "server-timing": !header("server-timing").is_empty(),
     })
 }
@@ -125,6 +126,10 @@ async fn conversation(client: &Client) -> Vec<(String, Value)> {
         ("live", plain(Method::GET, "/api/live")),
         ("head of live", plain(Method::HEAD, "/api/live")),
         ("head of health", plain(Method::HEAD, "/api/health")),
+        ("demo", plain(Method::GET, "/api/demo")),
+        ("head of demo", plain(Method::HEAD, "/api/demo")),
+        ("revalidate demo", plain(Method::GET, "/api/demo").header("if-none-match", "*")),
+        ("the OpenAPI document", plain(Method::GET, "/api/openapi.json")),
     ] {
         let answer = client.send(request).await;
         responses.push((label.to_owned(), seen(&answer, &id)));
@@ -143,7 +148,7 @@ async fn a_conversation_is_the_same_as_without_a_host(mode: Mode) {
         expected.iter().map(|(_, seen)| seen["status"].as_u64().unwrap()).collect();
     let known = [
         201, 200, 200, 200, 200, 304, 200, 412, 412, 412, 412, 200, 200, 400, 400, 400, 400, 400,
-        415, 415, 413, 404, 404, 404, 204, 404, 201, 200, 200, 200, 200,
+        415, 415, 413, 404, 404, 404, 204, 404, 201, 200, 200, 200, 200, 200, 200, 304, 200,
     ];
     assert_eq!(statuses, known);
 

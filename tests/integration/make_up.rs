@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin};
 
 use crate::support::host::repository;
@@ -147,6 +147,34 @@ fn what_prevents_the_start_is_said_in_one_line() {
         assert!(error.contains(expected), "{error}");
         up.set("UP_HANDLER", env!("CARGO_BIN_EXE_handler").to_owned());
     }
+}
+
+/// An editor starts the handler itself, when a line says so.
+#[tokio::test]
+async fn with_the_argument_servers_only_the_servers_are_started() {
+    let up = Up::new();
+    let mut script = tokio::process::Command::new(repository().join("scripts/up.sh"));
+    script.arg("servers").envs(up.environment.clone()).kill_on_drop(true);
+    let mut child = script.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = tokio::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut shown = Vec::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        shown.push(line);
+        if crate::editor::ends("servers").is_match(shown.last().unwrap()) {
+            break;
+        }
+    }
+    let listens = |name: &str| {
+        let (_, port) = up.environment.iter().find(|(known, _)| *known == name).unwrap();
+        std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok()
+    };
+    assert!(shown.last().unwrap().ends_with("/handler"), "{shown:?}");
+    assert!(listens("UP_REDIS_PORT") && listens("UP_TABLE_PORT"), "{shown:?}");
+    assert!(!listens("UP_PORT"), "{shown:?}");
+
+    custom_handler::testing::signal(child.id().unwrap(), "TERM");
+    tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends").unwrap();
+    assert!(!listens("UP_REDIS_PORT") && !listens("UP_TABLE_PORT"));
 }
 
 /// A handler that ends although nobody asked for it is not a success.

@@ -359,7 +359,6 @@ async fn an_expired_entry_is_returned_while_the_table_cannot_be_reached() {
     let client = start(&settings(&[
         ("USERS_TABLE_CONNECTION", connection_string(proxy.port)),
         ("USERS_TABLE_NAME", fresh_table()),
-        ("TABLE_TIMEOUT", "300ms".to_owned()),
         ("CACHE_TTL", "300ms".to_owned()),
         ("CACHE_NEGATIVE_TTL", "0s".to_owned()),
     ]))

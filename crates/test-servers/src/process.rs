@@ -1,7 +1,7 @@
 //! A server's process.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{PipeReader, Read};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -13,31 +13,43 @@ pub struct Process(Child);
 impl Process {
     /// Starts a server and waits until it accepts connections on `port`. If the program is missing,
     /// the test fails with the command that installs it.
-    pub fn start(mut command: Command, port: u16, install: &str) -> Self {
+    pub fn start(command: Command, port: u16, install: &str) -> Self {
+        let (mut process, mut output) = Self::with_output(command, install);
+        process.wait_until_it_listens(port, &mut output);
+        discard(output);
+        process
+    }
+
+    /// Starts a program, and waits for nothing.
+    pub fn spawn(command: Command, install: &str) -> Self {
+        let (process, output) = Self::with_output(command, install);
+        discard(output);
+        process
+    }
+
+    fn with_output(mut command: Command, install: &str) -> (Self, PipeReader) {
         let program = command.get_program().to_string_lossy().into_owned();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let (output, writer) = std::io::pipe().expect("a pipe");
+        let errors = writer.try_clone().expect("a pipe");
+        command.stdin(Stdio::null()).stdout(writer).stderr(errors);
         let child = command.spawn().unwrap_or_else(|error| {
             panic!("{program} does not start ({error}): install it with `{install}`")
         });
-        Self(child).ready(port)
+        // With `command` its ends of the pipe are dropped, so that the output ends with the program.
+        (Self(child), output)
     }
 
-    fn ready(mut self, port: u16) -> Self {
+    fn wait_until_it_listens(&mut self, port: u16, output: &mut PipeReader) {
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if let Some(status) = self.0.try_wait().expect("its status") {
-                let mut output = String::new();
-                let _ = self.0.stdout.take().map(|mut out| out.read_to_string(&mut output));
-                panic!("the server ended with {status}: {output}");
+                let mut text = String::new();
+                let _ = output.read_to_string(&mut text);
+                panic!("the server ended with {status}: {text}");
             }
             assert!(start.elapsed() < Duration::from_secs(30), "the server does not listen");
             std::thread::sleep(Duration::from_millis(10));
         }
-        // The output is read and discarded: a full pipe would block the server.
-        if let Some(mut out) = self.0.stdout.take() {
-            std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
-        }
-        self
     }
 
     /// Its process id.
@@ -62,6 +74,11 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Reads the output: a full pipe would block the server.
+fn discard(mut output: PipeReader) {
+    std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
 }
 
 /// A port that was free a moment ago. Each port is returned once: two servers on the same port would

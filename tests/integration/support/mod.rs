@@ -1,6 +1,7 @@
 //! What the tests are built on: the application in this process or as one of its own, a client that
 //! reads whole responses, and proxies that break connections.
 
+pub mod browser;
 pub mod client;
 pub mod handler;
 pub mod host;
