@@ -368,7 +368,7 @@ async fn without_the_variable_nothing_is_created() {
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint());
     let off = ("OTEL_SDK_DISABLED", "true".to_owned());
     let threads = |handler: &Handler| handler.threads_named("OpenTelemetry");
-    let on = Handler::start(&[endpoint.clone()]).await;
+    let on = Handler::start(std::slice::from_ref(&endpoint)).await;
     assert_eq!(threads(&on), 2, "one for spans and one for metrics");
     for settings in [vec![], vec![endpoint, off]] {
         let handler = Handler::start(&settings).await;
