@@ -124,16 +124,16 @@ async fn the_page_shows_where_each_answer_came_from() {
     let newest = browser.text("#log tbody tr").await;
     assert!(newest.contains("200 redis cache-aside; hit; ttl="), "{newest}");
 
-    browser.enter("#renamed", "Bea").await;
-    demo.click("#rename button", "Renamed “Bea”").await;
-    demo.click("#read button", "“Bea”. Redis did not have it").await;
-    assert!(browser.text("#users").await.starts_with("Bea (…"));
+    browser.enter("#renamed", "Zoe Quux").await;
+    demo.click("#rename button", "Renamed “Zoe Quux”").await;
+    demo.click("#read button", "“Zoe Quux”. Redis did not have it").await;
+    assert!(browser.text("#users").await.starts_with("Zoe Quux (…"));
     demo.click("#create button", "Created").await; // and has its id selected
     browser.click("#users option:last-child").await;
-    demo.click("#read button", "“Bea”. Redis had the answer").await;
+    demo.click("#read button", "“Zoe Quux”. Redis had the answer").await;
     demo.click("#delete", "Deleted").await;
     demo.click("#read button", "There is no such user").await;
-    assert!(!browser.text("#users").await.contains("Bea"));
+    assert!(!browser.text("#users").await.contains("Zoe Quux"));
 
     // Reads every so often, which go on until they are stopped.
     browser.enter("#interval-ms", "50").await;
