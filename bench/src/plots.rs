@@ -333,7 +333,14 @@ impl Bar {
         if let Some((least, most)) = self.spread {
             root.draw(&PathElement::new([at(0.5, least), at(0.5, most)], INK))?;
         }
-        let mut baseline = at(0.5, self.spread.map_or(self.to, |(_, most)| most)).1 - 4;
+        let most = at(0.5, self.spread.map_or(self.to, |(_, most)| most)).1;
+        // Above the bar: beside the line of the spread if there is space, or else above it.
+        let is_wide = right - left > 70 && most < top - 10;
+        let (middle, mut baseline) = if is_wide {
+            ((3 * left + right) / 4, top - 4)
+        } else {
+            ((left + right) / 2, most - 4)
+        };
         let mut words = short(self.to);
         if let Some(limit) = self.limit {
             let ends = [at(-0.02, limit), at(1.02, limit)];
@@ -346,7 +353,6 @@ impl Bar {
                 baseline = ends[0].1 - 4;
             }
         }
-        let middle = (left + right) / 2;
         root.draw(&label(&words, (middle, baseline), VPos::Bottom, 11))?;
         if self.from > 0.0 {
             root.draw(&label(&short(self.from), (middle, floor + 4), VPos::Top, 11))?;
