@@ -73,8 +73,18 @@ impl Up {
 
     /// Starts it on a terminal, and waits until the API answers.
     async fn start(&self) -> Terminal {
-        let mut script = tokio::process::Command::new("script");
-        script.args(["--quiet", "--flush", "--return", "--command", "make up", "/dev/null"]);
+        // A shell ignores SIGINT in what it starts in the background, and so would what that starts.
+        let mut script = tokio::process::Command::new("env");
+        script.args([
+            "--default-signal=INT",
+            "script",
+            "--quiet",
+            "--flush",
+            "--return",
+            "--command",
+            "make up",
+            "/dev/null",
+        ]);
         script.current_dir(repository()).envs(self.environment.clone()).kill_on_drop(true);
         script.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = script.spawn().expect("the program script, from util-linux");
