@@ -103,6 +103,13 @@ const FENCES: Metric = Metric {
     attributes: &["cache_aside.outcome"],
     meaning: "fences of writes, by what became of them: released, not_placed, lost, release_overdue, or left because the outcome of the write is unknown",
 };
+const AUDITS: Metric = Metric {
+    name: "cache_aside.audits",
+    kind: Kind::Counter,
+    unit: "{audit}",
+    attributes: &["cache_aside.outcome"],
+    meaning: "audits of hits (CACHE_AUDIT), by what they found: agrees, differs (a finding), inconclusive (the entry had ended or changed meanwhile) or failed (the table could not be read)",
+};
 const OVERDUE_RELEASES: Metric = Metric {
     name: "cache_aside.releases.overdue",
     kind: Kind::UpDownCounter,
@@ -140,7 +147,7 @@ const CALLS_REFUSED: Metric = Metric {
 };
 
 /// All metrics.
-pub const METRICS: [&Metric; 12] = [
+pub const METRICS: [&Metric; 13] = [
     &SERVER_REQUESTS,
     &CLIENT_REQUESTS,
     &REDIS_CALLS,
@@ -148,6 +155,7 @@ pub const METRICS: [&Metric; 12] = [
     &FILLS,
     &LEASE_WAITS,
     &FENCES,
+    &AUDITS,
     &OVERDUE_RELEASES,
     &CIRCUIT,
     &CALLS_IN_FLIGHT,
@@ -178,6 +186,7 @@ pub(super) struct Instruments {
     pub(super) fills: Counter<u64>,
     pub(super) lease_waits: Histogram<f64>,
     pub(super) fences: Counter<u64>,
+    pub(super) audits: Counter<u64>,
     pub(super) overdue_releases: UpDownCounter<i64>,
     /// Whether the circuit is open; not set if the cache is not Redis.
     pub(super) circuit: Arc<OnceLock<AtomicBool>>,
@@ -193,7 +202,7 @@ impl Instruments {
             let builder = meter.u64_counter(metric.name).with_unit(metric.unit);
             builder.with_description(metric.meaning).build()
         };
-        Self {
+        let instruments = Self {
             server_requests: histogram(&SERVER_REQUESTS, &HTTP_BUCKETS),
             client_requests: histogram(&CLIENT_REQUESTS, &HTTP_BUCKETS),
             redis_calls: histogram(&REDIS_CALLS, &DB_BUCKETS),
@@ -201,6 +210,7 @@ impl Instruments {
             fills: counter(&FILLS),
             lease_waits: histogram(&LEASE_WAITS, &DB_BUCKETS),
             fences: counter(&FENCES),
+            audits: counter(&AUDITS),
             overdue_releases: meter
                 .i64_up_down_counter(OVERDUE_RELEASES.name)
                 .with_unit(OVERDUE_RELEASES.unit)
@@ -208,6 +218,22 @@ impl Instruments {
                 .build(),
             circuit: Arc::default(),
             meter,
+        };
+        instruments.begin_rare_outcomes();
+        instruments
+    }
+
+    /// Gives the outcomes whose increase is an alert the value 0: in a series that begins with 1,
+    /// Prometheus sees no increase.
+    fn begin_rare_outcomes(&self) {
+        for (counter, outcomes) in [
+            (&self.reads, &["stale"][..]),
+            (&self.fences, &["lost", "not_placed", "release_overdue"]),
+            (&self.audits, &["differs"]),
+        ] {
+            for outcome in outcomes {
+                counter.add(0, &[KeyValue::new("cache_aside.outcome", *outcome)]);
+            }
         }
     }
 

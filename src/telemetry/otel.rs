@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cache_aside::{Because, CacheErrorKind, Event, FenceEnd, Fill, Load, Observer, Source};
+use cache_aside::{Audit, Because, CacheErrorKind, Event, FenceEnd, Fill, Load, Observer, Source};
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::{InstrumentationScope, KeyValue};
@@ -199,6 +199,16 @@ impl Observer for Otel {
                     FenceEnd::ReleaseOverdue => "release_overdue",
                     FenceEnd::Left => "left",
                     _ => "_OTHER",
+                }),
+            ),
+            Event::Audit(audit) => instruments.audits.add(
+                1,
+                &outcome(match audit {
+                    Some(Audit::Agrees) => "agrees",
+                    Some(Audit::Differs) => "differs",
+                    Some(Audit::Inconclusive) => "inconclusive",
+                    Some(_) => "_OTHER",
+                    None => "failed",
                 }),
             ),
             Event::ReleaseOverdue => instruments.overdue_releases.add(1, &[]),

@@ -27,3 +27,4 @@ mod settings;
 mod store_contract;
 mod table;
 mod telemetry;
+mod troubles;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use cache_aside_handler::telemetry::METRICS;
+use cache_aside_handler::telemetry::{METRICS, Metric};
 use opentelemetry_proto::tonic::trace::v1::Span;
+use regex::Regex;
 use reqwest::Method;
 use tokio::net::TcpListener;
 
@@ -32,7 +33,7 @@ async fn call(client: &Client, method: Method, path: &str, body: &str, flags: &s
 }
 
 /// The settings of a handler on real servers. Metrics are exported often, so that tests need not wait.
-fn settings(receiver: &Receiver, redis: u16, table: u16) -> Vec<(&'static str, String)> {
+pub fn settings(receiver: &Receiver, redis: u16, table: u16) -> Vec<(&'static str, String)> {
     vec![
         ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint()),
         ("OTEL_METRIC_EXPORT_INTERVAL", "200".to_owned()),
@@ -45,7 +46,7 @@ fn settings(receiver: &Receiver, redis: u16, table: u16) -> Vec<(&'static str, S
     ]
 }
 
-async fn connected(settings: &[(&str, String)]) -> Handler {
+pub async fn connected(settings: &[(&str, String)]) -> Handler {
     let handler = Handler::start(settings).await;
     handler.line_with("connected to Redis").await;
     handler.line_with("connected to the table").await;
@@ -209,11 +210,18 @@ async fn known_traffic_makes_known_spans_and_metrics_and_no_user_is_in_them() {
 async fn the_metrics_are_those_of_the_table() {
     let (mut redis, azurite, receiver) =
         (Redis::start(), Azurite::shared(), Receiver::start().await);
-    let handler = connected(&settings(&receiver, redis.port, azurite.port)).await;
+    let mut settings = settings(&receiver, redis.port, azurite.port);
+    settings.push(("CACHE_AUDIT", "100%".to_owned()));
+    let handler = connected(&settings).await;
     let path = handler.client.create("Ann").await;
     for _ in 0..2 {
         handler.client.get(&path).await;
     }
+    let agrees = [("cache_aside.outcome", "agrees")];
+    eventually(SECONDS, "the audit of the hit shows", || async {
+        receiver.sum("cache_aside.audits", &agrees) == Some(1)
+    })
+    .await;
     redis.stop();
     handler.client.get(&path).await;
     handler.client.patch(&path, r#"{"name":"Bob"}"#).await;
@@ -249,6 +257,28 @@ async fn the_metrics_are_those_of_the_table() {
             assert!(metric.attributes.contains(&key.as_str()), "{}: {key}", metric.name);
         }
     }
+}
+
+/// Prometheus sees no increase in a series that begins with 1.
+#[tokio::test]
+async fn what_alerts_watch_the_increase_of_has_the_value_0_from_the_start() {
+    let receiver = Receiver::start().await;
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint());
+    stopped(Handler::start(&[endpoint]).await).await;
+    let alerts = include_str!("../../docs/operate/alerts.yaml");
+    let pattern =
+        Regex::new(r#"increase\((\w+)_total\{cache_aside_outcome=~?"([a-z_|]+)"\}"#).unwrap();
+    let mut outcomes = 0;
+    for (_, [name, words]) in pattern.captures_iter(alerts).map(|it| it.extract()) {
+        let is_it = |metric: &&&Metric| metric.name.replace('.', "_") == name;
+        let metric = METRICS.iter().find(is_it).unwrap();
+        for word in words.split('|') {
+            let value = receiver.sum(metric.name, &[("cache_aside.outcome", word)]);
+            assert_eq!(value, Some(0), "{name} {word}");
+            outcomes += 1;
+        }
+    }
+    assert_eq!((outcomes, alerts.matches("increase(").count()), (5, 3));
 }
 
 #[tokio::test]

@@ -364,6 +364,20 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         V: PartialEq,
     {
         let mut call = self.call(key);
+        let audit = self.compare(&mut call, load).await;
+        call.tell(Event::Audit(audit.as_ref().ok().copied()));
+        audit
+    }
+
+    async fn compare<L>(
+        &self,
+        call: &mut Call<'_, K, C>,
+        load: impl FnOnce() -> L,
+    ) -> Result<Audit, E>
+    where
+        L: Future<Output = Result<Option<V>, E>>,
+        V: PartialEq,
+    {
         let Ok(Slot::Entry(entry)) = call.get().await else {
             return Ok(Audit::Inconclusive);
         };
@@ -372,9 +386,9 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         }
         match call.get().await {
             Ok(Slot::Entry(now)) if now == entry => {
-                self.copies.forget(key);
+                self.copies.forget(call.key);
                 // As a writer would: no lease that was granted before is filled.
-                let _ = self.release(&mut call, Token::new()).await;
+                let _ = self.release(call, Token::new()).await;
                 Ok(Audit::Differs)
             }
             _ => Ok(Audit::Inconclusive),

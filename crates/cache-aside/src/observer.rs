@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::answer::{Source, Timing};
+use crate::answer::{Audit, Source, Timing};
 use crate::cache::{CacheError, Fill};
 
 /// Is told what the pattern does.
@@ -48,6 +48,8 @@ pub enum Event<'a> {
     },
     /// A call of [`write`](crate::CacheAside::write) has ended.
     Fence(FenceEnd),
+    /// A call of [`audit`](crate::CacheAside::audit) has ended. `None` means that its load has failed.
+    Audit(Option<Audit>),
     /// A release has not reached the cache, and is tried again in the background.
     ReleaseOverdue,
     /// An overdue release has reached the cache, or is no longer needed.

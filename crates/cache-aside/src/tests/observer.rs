@@ -125,3 +125,21 @@ async fn a_local_copy_is_told_and_asks_nobody() {
     world.a.value().await;
     assert_eq!(world.a.seen.take(), ["read local found"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_audit_is_told_with_what_it_found() {
+    let world = World::new(long_policy());
+    let audited = async || {
+        let _ = world.a.audit().await;
+        world.a.seen.take()
+    };
+    assert_eq!(audited().await, ["get", "audit Inconclusive"]);
+    world.a.value().await;
+    world.a.seen.take();
+    assert_eq!(audited().await, ["get", "audit Agrees"]);
+    world.store.is_unreachable.store(true, Ordering::SeqCst);
+    assert_eq!(audited().await, ["get", "audit failed"]);
+    world.store.is_unreachable.store(false, Ordering::SeqCst);
+    world.store.change_behind_our_back("changed");
+    assert_eq!(audited().await, ["get", "get", "release", "audit Differs"]);
+}

@@ -270,6 +270,8 @@ impl Observer for Seen {
             Event::Fill(Some(Fill::Refused)) => "fill refused".to_owned(),
             Event::Fill(None) => "fill unknown".to_owned(),
             Event::LeaseWait { waited } => format!("waited {} ms", waited.as_millis()),
+            Event::Audit(Some(audit)) => format!("audit {audit:?}"),
+            Event::Audit(None) => "audit failed".to_owned(),
             Event::Fence(end) => format!("fence {end:?}"),
             Event::ReleaseOverdue => "overdue".to_owned(),
             Event::OverdueReleaseEnded => "no longer overdue".to_owned(),
