@@ -89,8 +89,8 @@ impl Inner {
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let receiver = request.uri().authority().map(|it| it.as_str().to_owned());
-        // Without a user name and a password.
         let receiver = receiver.unwrap_or_default();
+        // Without a user name and a password.
         let receiver = receiver.rsplit('@').next().unwrap_or_default();
         let sent = self.0.send(request).await;
         let failure = match &sent {

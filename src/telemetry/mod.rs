@@ -10,6 +10,7 @@ mod export;
 mod logs;
 mod metrics;
 mod otel;
+mod sampling;
 mod spans;
 
 use std::sync::Arc;

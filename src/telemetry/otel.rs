@@ -21,6 +21,7 @@ use ulid::Ulid;
 
 use super::export::Client;
 use super::metrics::{Instruments, TableLoad};
+use super::sampling;
 use super::spans::{self, RedisCall};
 
 /// How long a span waits until it is exported, unless `OTEL_BSP_SCHEDULE_DELAY` says otherwise. The host
@@ -121,9 +122,10 @@ fn tracers(
     }
     let processor =
         BatchSpanProcessor::builder(exporter.build()?).with_batch_config(config.build()).build();
-    // The sampler is the SDK's: what the parent says, and without a parent always, unless
-    // OTEL_TRACES_SAMPLER says otherwise.
-    let builder = SdkTracerProvider::builder().with_resource(resource);
+    let mut builder = SdkTracerProvider::builder().with_resource(resource);
+    if !is_set("OTEL_TRACES_SAMPLER") {
+        builder = builder.with_sampler(sampling::sampler());
+    }
     Ok(builder.with_span_processor(processor).build())
 }
 

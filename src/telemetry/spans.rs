@@ -44,24 +44,23 @@ impl RequestSpan {
     ) -> Self {
         let method = known(method);
         let span = is_traced.then(|| {
-            let name = match route {
-                Some(route) => format!("{method} /{route}"),
-                None => method.to_owned(),
-            };
-            let mut attributes = vec![
-                KeyValue::new("http.request.method", method),
-                KeyValue::new("url.scheme", "http"),
-                KeyValue::new("faas.trigger", "http"),
-            ];
-            if let Some(route) = route {
-                let path = format!("/{route}");
-                attributes.push(KeyValue::new("http.route", path.clone()));
-                attributes.push(KeyValue::new("url.path", path));
-            }
-            attributes.extend(invocation_id());
-            let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server);
+            let builder = SpanBuilder::from_name(method).with_kind(SpanKind::Server);
             let builder = builder.with_start_time(SystemTime::now() - received.elapsed());
-            start(&otel.tracer, &parent(), builder.with_attributes(attributes))
+            let mut span = start(&otel.tracer, &parent(), builder);
+            // Most requests are not traced: these do not cost them anything.
+            if span.is_recording() {
+                span.set_attribute(KeyValue::new("http.request.method", method));
+                span.set_attribute(KeyValue::new("url.scheme", "http"));
+                span.set_attribute(KeyValue::new("faas.trigger", "http"));
+                if let Some(route) = route {
+                    let path = format!("/{route}");
+                    span.update_name(format!("{method} {path}"));
+                    span.set_attribute(KeyValue::new("http.route", path.clone()));
+                    span.set_attribute(KeyValue::new("url.path", path));
+                }
+                span.set_attributes(invocation_id());
+            }
+            span
         });
         Self { otel, span, method, route, received }
     }

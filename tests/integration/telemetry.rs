@@ -399,7 +399,8 @@ async fn without_the_variable_nothing_is_created() {
     let off = ("OTEL_SDK_DISABLED", "true".to_owned());
     let threads = |handler: &Handler| handler.threads_named("OpenTelemetry");
     let on = Handler::start(std::slice::from_ref(&endpoint)).await;
-    assert_eq!(threads(&on), 2, "one for spans and one for metrics");
+    eventually(SECONDS, "one thread for spans and one for metrics", async || threads(&on) == 2)
+        .await;
     for settings in [vec![], vec![endpoint, off]] {
         let handler = Handler::start(&settings).await;
         handler.client.create("Ann").await;

@@ -9,6 +9,7 @@ mod overload;
 mod peers;
 mod race;
 mod stampede;
+mod telemetry;
 mod writes;
 
 use crate::effort::Effort;
@@ -28,11 +29,12 @@ pub(crate) enum Measurement {
     Outage,
     Writes,
     Overload,
+    Telemetry,
 }
 
 impl Measurement {
     /// All of them, in the order in which they are made.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Hits,
         Self::Peers,
         Self::Misses,
@@ -43,6 +45,7 @@ impl Measurement {
         Self::Outage,
         Self::Writes,
         Self::Overload,
+        Self::Telemetry,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -57,6 +60,7 @@ impl Measurement {
             Self::Outage => outage::NAME,
             Self::Writes => writes::NAME,
             Self::Overload => overload::NAME,
+            Self::Telemetry => telemetry::NAME,
         }
     }
 
@@ -70,9 +74,12 @@ impl Measurement {
             Self::Peers | Self::Misses | Self::Stampede | Self::Race | Self::Footprint => {
                 &Program::ALL
             }
-            Self::Hits | Self::Growth | Self::Outage | Self::Writes | Self::Overload => {
-                &[Program::Handler]
-            }
+            Self::Hits
+            | Self::Growth
+            | Self::Outage
+            | Self::Writes
+            | Self::Overload
+            | Self::Telemetry => &[Program::Handler],
         }
     }
 
@@ -89,6 +96,7 @@ impl Measurement {
             Self::Outage => outage::measure(effort, report).await,
             Self::Writes => writes::measure(effort, report).await,
             Self::Overload => overload::measure(effort, report).await,
+            Self::Telemetry => telemetry::measure(effort, report).await,
         }
     }
 }
