@@ -25,12 +25,12 @@ pub(super) async fn users_create(api: &Api, call: Call<Endpoint>) -> Answer {
 }
 
 /// Returns a user, and where it came from.
-pub(super) async fn users_get(api: &Api, call: Call<Endpoint>) -> Answer {
-    let id = user_id(&call)?;
+pub(super) async fn users_get(api: &Api, call: &Call<Endpoint>) -> Answer {
+    let id = user_id(call)?;
     let read = api.users().get(id).await?;
     let origin = Origin::new(read.source, api.users().cache_kind());
     let response = match &read.value {
-        None => no_such_user(&call).into_response(),
+        None => no_such_user(call).into_response(),
         Some(user) => match EntityTags::read(&call.headers, IF_NONE_MATCH) {
             Some(tags) if tags.match_weakly(&user.etag) => reply::not_modified(&user.etag),
             _ => reply::found(user, origin),

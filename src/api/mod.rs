@@ -218,7 +218,7 @@ impl Api {
     async fn reply(&self, call: Call<Endpoint>) -> Reply {
         // Boxed, except for a read, so that a hit does not have to reserve space for the others.
         let reply = match call.endpoint.operation {
-            Operation::UsersGet => endpoints::users_get(self, call).await,
+            Operation::UsersGet => endpoints::users_get(self, &call).await,
             Operation::UsersCreate => Box::pin(endpoints::users_create(self, call)).await,
             Operation::UsersPut => Box::pin(endpoints::users_put(self, call)).await,
             Operation::UsersUpdate => Box::pin(endpoints::users_update(self, call)).await,
