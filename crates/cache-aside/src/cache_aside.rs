@@ -5,7 +5,8 @@
 //! 1. If this process has a fresh local copy, return it. Otherwise look in the cache. If there is an entry,
 //!    return it, and keep a copy.
 //! 2. If another reader of this process is loading the value, wait for its result and use it, if this
-//!    reader joined in time; if not, start again at 1. Otherwise lead a load:
+//!    reader joined in time; if not, start again at 1, and after a time load without the others. Otherwise
+//!    lead a load:
 //! 3. Request the lease. While a reader of another process has it, wait a little; if a writer's fence
 //!    is there, go on without a lease.
 //! 4. Load from the store.
@@ -25,6 +26,8 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::answer::{Answer, Audit, Because, Read, Source, Written};
 use crate::cache::{Cache, CacheError, Fill, Key, Release, Value};
@@ -141,29 +144,38 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         L: Future<Output = Result<Option<V>, E>>,
     {
         let mut attempt = Attempt::First;
+        let mut gives_up = None;
         loop {
-            let (cache, loads) = if self.overdue.contains(call.key) {
+            let (leasing, loads) = if self.overdue.contains(call.key) {
                 // A release is overdue, so the entry may be older than a write of this process.
-                (CacheState::Unusable, &self.loads_without_cache)
+                (Leasing::Denied(Because::CacheUnavailable), &self.loads_without_cache)
             } else if let Some(entry) = self.copies.fresh(call.key) {
                 return Ok(Answer::local_copy(entry));
             } else {
                 match call.get().await {
                     Ok(Slot::Entry(entry)) => return Ok(Answer::hit(entry, call.sent)),
-                    Ok(_) => (CacheState::Usable, &self.loads),
-                    Err(_) => (CacheState::Unusable, &self.loads),
+                    Ok(_) => (Leasing::Possible, &self.loads),
+                    Err(_) => (Leasing::Denied(Because::CacheUnavailable), &self.loads),
                 }
             };
-            match loads.join_or_lead(call.key) {
-                Role::Leader(leader) => {
-                    // Boxed, so that a hit does not have to reserve space for a load.
-                    return Box::pin(self.lead(call, leader, cache, attempt, load)).await;
+            let (leader, leasing) = match loads.join_or_lead(call.key) {
+                Role::Leader(leader) => (leader, leasing),
+                Role::Joiner(joiner) => {
+                    // For all loads that it joins together.
+                    let end = *gives_up
+                        .get_or_insert_with(|| Instant::now() + self.policy.longest_lead());
+                    // Boxed, as the load is: a hit does not have to reserve space for them.
+                    match Box::pin(call.join(joiner, end)).await {
+                        Ok(Some(result)) => return result.map(Answer::shared),
+                        Ok(None) => {
+                            attempt = Attempt::Again; // it joined too late to share the result
+                            continue;
+                        }
+                        Err(_) => (loads.lead_alone(call.key), Leasing::Denied(Because::Leased)),
+                    }
                 }
-                Role::Joiner(joiner) => match call.join(joiner).await {
-                    Some(result) => return result.map(Answer::shared),
-                    None => attempt = Attempt::Again, // it joined too late to share the result
-                },
-            }
+            };
+            return Box::pin(self.lead(call, leader, leasing, attempt, load)).await;
         }
     }
 
@@ -172,16 +184,16 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         &self,
         call: &mut Call<'_, K, C>,
         mut leader: Leader<'_, K, Result<Answer<V>, E>>,
-        cache: CacheState,
+        leasing: Leasing,
         attempt: Attempt,
         load: impl FnOnce() -> L,
     ) -> Result<Answer<V>, E>
     where
         L: Future<Output = Result<Option<V>, E>>,
     {
-        let claim = match cache {
-            CacheState::Usable => lease::claim(call, &mut leader, self.policy.lease_ttl).await,
-            CacheState::Unusable => Claim::Denied(Because::CacheUnavailable),
+        let claim = match leasing {
+            Leasing::Possible => lease::claim(call, &mut leader, self.policy.lease_ttl).await,
+            Leasing::Denied(because) => Claim::Denied(because),
         };
         let (lease, because) = match claim {
             Claim::Granted(token) => (Some(token), Because::NotCached),
@@ -404,11 +416,11 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
     }
 }
 
-/// Whether a read can use the cache.
+/// Whether a read can request a lease.
 #[derive(Clone, Copy)]
-enum CacheState {
-    Usable,
-    Unusable,
+enum Leasing {
+    Possible,
+    Denied(Because),
 }
 
 /// Whether this reader has already waited for a load that it could not share. Other readers waited

@@ -5,7 +5,8 @@
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout_at};
 
 use crate::answer::Timing;
 use crate::cache::{Cache, CacheError, Fill, Key, Release};
@@ -98,9 +99,13 @@ impl<'a, K: Key, C> Call<'a, K, C> {
         measured(&mut self.timing.cache, tokio::time::sleep(pause)).await;
     }
 
-    /// Waits for another reader's load.
-    pub(crate) async fn join<T: Clone>(&mut self, joiner: Joiner<T>) -> Option<T> {
-        measured(&mut self.timing.store, joiner.result()).await.0
+    /// Waits for another reader's load, at most until `end`.
+    pub(crate) async fn join<T: Clone>(
+        &mut self,
+        joiner: Joiner<T>,
+        end: Instant,
+    ) -> Result<Option<T>, Elapsed> {
+        measured(&mut self.timing.store, timeout_at(end, joiner.result())).await.0
     }
 
     /// Waits for the caller's load or write.

@@ -17,6 +17,9 @@ use crate::slot::{Entry, Slot, Token};
 const PAUSES: ExponentialBuilder =
     ExponentialBuilder::new().with_min_delay(Duration::from_millis(2)).with_max_times(9);
 
+/// No look is made after this time, so that a slow cache does not prolong the wait.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(1500);
+
 /// What a reader gets when it asks for the lease.
 pub(crate) enum Claim<V> {
     /// The lease: what this reader loads may be cached.
@@ -56,8 +59,12 @@ where
     K: Key,
     C: Cache<K, V>,
 {
+    let begun = Instant::now();
     let mut is_held = false; // by another reader
     for pause in PAUSES.build().map(Some).chain([None]) {
+        if begun.elapsed() > LONGEST_WAIT {
+            break;
+        }
         // A new token each time: a request that executes late, after a write, must not be mistaken
         // for this reader's lease.
         let token = Token::new();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::lease::LONGEST_WAIT;
+
 /// How long a write may take to be applied by the store after its caller has given up on it.
 ///
 /// Part of the rule for [`PolicyBuilder::fence_ttl`]. It also covers a pause of the process between
@@ -153,6 +155,30 @@ impl Policy {
     /// The bound on a write.
     pub fn write_timeout(&self) -> Duration {
         self.write_timeout
+    }
+
+    /// The longest that a call of [`get`](crate::CacheAside::get) can take, if each step of the cache and
+    /// each load keeps its bound: the cache timeout, and the load timeout.
+    ///
+    /// That is a reader that waits for others of its process for as long as any of them may take, and at
+    /// the end of that time begins a load of its own.
+    pub fn longest_read(&self) -> Duration {
+        // Before it waits for others, and once more after that, it looks in the cache.
+        2 * self.cache_timeout + 2 * self.longest_lead()
+    }
+
+    /// The longest that a call of [`write`](crate::CacheAside::write) can take, if each step of the cache
+    /// and the write keeps its bound: the cache timeout, and the write timeout.
+    pub fn longest_write(&self) -> Duration {
+        3 * self.cache_timeout + 2 * self.wait_for_copies() + self.write_timeout
+    }
+
+    /// The longest that a reader takes to obtain a lease, load and fill, once it has looked in the cache.
+    pub(crate) fn longest_lead(&self) -> Duration {
+        // The last look for the lease may remove what it cannot read.
+        let claim = LONGEST_WAIT + 2 * self.cache_timeout;
+        let gathering = Duration::from_millis(1);
+        claim + gathering + self.load_timeout + self.cache_timeout
     }
 
     /// How long a fence may take to be placed and still outlast the write that follows it.
@@ -328,5 +354,19 @@ mod tests {
             PolicyError::FenceTtl { fence_ttl: minimum, minimum }
         );
         assert!(build(|it| it.local_ttl(2 * S).fence_ttl(Duration::from_millis(7105))).is_ok());
+    }
+    /// The formulas in the READMEs.
+    #[test]
+    fn the_longest_calls_follow_from_the_settings() {
+        let millis = Duration::from_millis;
+        let policy = Policy::builder().cache_timeout(millis(10)).load_timeout(millis(200));
+        let policy = policy.write_timeout(millis(300)).local_ttl(millis(1000)).build().unwrap();
+        assert_eq!(policy.longest_read(), 2 * millis(200) + 8 * millis(10) + millis(3002));
+        assert_eq!(policy.longest_write(), millis(300) + 3 * millis(10) + 2 * millis(1002));
+        let defaults = Policy::default();
+        assert_eq!(
+            (defaults.longest_read(), defaults.longest_write()),
+            (millis(9802), millis(3300))
+        );
     }
 }

@@ -111,6 +111,12 @@ impl<K: Key, T> SharedLoads<K, T> {
         })
     }
 
+    /// Leads a load that nobody can join.
+    pub(crate) fn lead_alone(&self, key: &K) -> Leader<'_, K, T> {
+        let shared_result = watch::Sender::new(None);
+        Leader { loads: self, key: key.clone(), requests_sent: 0, is_open: false, shared_result }
+    }
+
     /// How many readers have joined the load of this key.
     #[cfg(test)]
     pub(crate) fn joiners(&self, key: &K) -> usize {
@@ -122,6 +128,9 @@ impl<K: Key, T> Leader<'_, K, T> {
     /// Counts a request that may produce the result. Call it right before the request is sent.
     pub(crate) fn count_request(&mut self) {
         self.requests_sent += 1;
+        if !self.is_open {
+            return;
+        }
         if let Some(load) = self.loads.open().get_mut(&self.key) {
             load.requests_sent = self.requests_sent;
         }

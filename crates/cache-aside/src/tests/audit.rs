@@ -92,7 +92,7 @@ async fn an_audit_whose_load_fails_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn ordinary_reads_and_writes_cause_no_findings() {
     let world = World::new(long_policy().ttl(SECOND).negative_ttl(SECOND).local_ttl(SECOND / 100));
-    world.store.pauses_at_random.store(true, Ordering::SeqCst);
+    world.store.longest_pause.store(20, Ordering::SeqCst);
     let ends = Arc::new(AtomicBool::new(false));
     let mut tasks = Vec::new();
     for process in [&world.a, &world.b, &world.a, &world.b] {

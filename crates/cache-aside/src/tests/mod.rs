@@ -5,6 +5,7 @@
 //! tests depend on the order of events and never on the speed of the machine.
 
 mod audit;
+mod deadlines;
 mod local_copies;
 mod observer;
 mod outages;

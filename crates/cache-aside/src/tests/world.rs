@@ -1,6 +1,6 @@
 //! Two processes, `a` and `b`, with one cache and one store.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -347,8 +347,8 @@ pub(super) struct Store {
     pub(super) is_unreachable: AtomicBool,
     /// What is stored is not a value.
     pub(super) is_unreadable: AtomicBool,
-    /// Loads and writes take up to 20 ms before and after.
-    pub(super) pauses_at_random: AtomicBool,
+    /// Loads and writes take up to this many milliseconds before they execute, and as many afterwards.
+    pub(super) longest_pause: AtomicU64,
     /// The next write is refused.
     pub(super) refuses: AtomicBool,
     /// The next write is applied, and its answer is lost.
@@ -362,9 +362,7 @@ impl Store {
     }
 
     async fn pause(&self) {
-        if self.pauses_at_random.load(Ordering::SeqCst) {
-            sleep(Duration::from_millis(rand::random_range(0..20))).await;
-        }
+        pause_up_to(&self.longest_pause).await;
     }
 
     /// How many loads have reached the store.
@@ -394,6 +392,7 @@ impl Store {
             return Err(StoreError::Refused);
         }
         *self.value.lock().unwrap() = value.map(str::to_owned);
+        self.pause().await;
         match self.loses_answer.swap(false, Ordering::SeqCst) {
             true => Err(StoreError::TimedOut),
             false => Ok(()),
@@ -401,9 +400,21 @@ impl Store {
     }
 }
 
+/// Pauses for a random time, up to this many milliseconds.
+async fn pause_up_to(longest: &AtomicU64) {
+    let longest = longest.load(Ordering::SeqCst);
+    if longest > 0 {
+        sleep(Duration::from_millis(rand::random_range(0..=longest))).await;
+    }
+}
+
 /// A process's connection to the cache, which can be cut and slowed down.
 pub(super) struct Connection {
     cache: Arc<MemoryCache<u64, String>>,
+    /// Steps take up to this many milliseconds before they execute.
+    pub(super) longest_pause: AtomicU64,
+    /// One of so many steps fails; 0: none.
+    pub(super) one_fails_in: AtomicU64,
     pub(super) is_cut: AtomicBool,
     pub(super) loses_fences: AtomicBool,
     pub(super) loses_releases: AtomicBool,
@@ -432,6 +443,8 @@ impl Connection {
     fn new(cache: &Arc<MemoryCache<u64, String>>) -> Self {
         Self {
             cache: Arc::clone(cache),
+            longest_pause: AtomicU64::default(),
+            one_fails_in: AtomicU64::default(),
             is_cut: AtomicBool::default(),
             loses_fences: AtomicBool::default(),
             loses_releases: AtomicBool::default(),
@@ -461,15 +474,19 @@ impl Connection {
         }
     }
 
-    fn fail_if_cut(&self) -> Result<(), CacheError> {
-        self.fail_if(&AtomicBool::new(false))
+    /// A step is on its way, and may not arrive.
+    async fn arrives(&self) -> Result<(), CacheError> {
+        pause_up_to(&self.longest_pause).await;
+        let one_in = self.one_fails_in.load(Ordering::SeqCst);
+        let fails = one_in > 0 && rand::random_range(0..one_in) == 0;
+        self.fail_if(&AtomicBool::new(fails))
     }
 }
 
 impl Cache<u64, String> for Connection {
     async fn get(&self, key: &u64) -> Result<Slot<String>, CacheError> {
         self.gets.fetch_add(1, Ordering::SeqCst);
-        self.fail_if_cut()?;
+        self.arrives().await?;
         if self.is_foreign.load(Ordering::SeqCst) {
             return Ok(Slot::Foreign);
         }
@@ -485,7 +502,7 @@ impl Cache<u64, String> for Connection {
         ttl: Duration,
     ) -> Result<Slot<String>, CacheError> {
         self.leases.lock().unwrap().push(token);
-        self.fail_if_cut()?;
+        self.arrives().await?;
         self.leasing.pass().await;
         if self.is_foreign.load(Ordering::SeqCst) {
             return Ok(Slot::Foreign);
@@ -502,7 +519,7 @@ impl Cache<u64, String> for Connection {
         entry: &Entry<String>,
         ttl: Duration,
     ) -> Result<Fill, CacheError> {
-        self.fail_if_cut()?;
+        self.arrives().await?;
         self.fills.lock().unwrap().push(ttl);
         let fill = self.cache.fill(key, token, entry, ttl).await;
         self.filled.pass().await;
@@ -510,12 +527,13 @@ impl Cache<u64, String> for Connection {
     }
 
     async fn forfeit(&self, key: &u64, token: Token) -> Result<(), CacheError> {
-        self.fail_if_cut()?;
+        self.arrives().await?;
         self.cache.forfeit(key, token).await
     }
 
     async fn fence(&self, key: &u64, token: Token, ttl: Duration) -> Result<(), CacheError> {
         self.fences.fetch_add(1, Ordering::SeqCst);
+        self.arrives().await?;
         self.fail_if(&self.loses_fences)?;
         let fence = self.cache.fence(key, token, ttl).await;
         let pause = self.next_fence_takes.lock().unwrap().take();
@@ -525,6 +543,7 @@ impl Cache<u64, String> for Connection {
     }
 
     async fn release(&self, key: &u64, token: Token) -> Result<Release, CacheError> {
+        self.arrives().await?;
         self.fail_if(&self.loses_releases)?;
         self.is_foreign.store(false, Ordering::SeqCst);
         let release = self.cache.release(key, token).await;
@@ -533,6 +552,6 @@ impl Cache<u64, String> for Connection {
     }
 
     async fn probe(&self) -> Result<(), CacheError> {
-        self.fail_if_cut()
+        self.arrives().await
     }
 }

@@ -66,7 +66,11 @@ fn reader_steps(id: ReaderId, steps: &mut Steps<'_>) {
                 steps.add(reader, Event::Leads, go_to(Reading::Loading(Lease::Denied)));
             }
         },
-        Reading::Joined { .. } => {} // its leader decides what becomes of it
+        // Its leader decides what becomes of it, unless that takes too long.
+        Reading::Joined { .. } => {
+            let version = steps.from.stored;
+            steps.add(reader, Event::LoadsAlone, |state| protocol.complete(id, version, state));
+        }
 
         Reading::Leading => request_lease(id, steps),
         Reading::Loading(lease) => load(id, lease, steps),

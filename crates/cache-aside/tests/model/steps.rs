@@ -141,6 +141,7 @@ events! {
     GetFindsNoEntry: "gets no entry",
     GetFails: "sees its get time out",
     Joins: "joins a load",
+    LoadsAlone: "waits no longer for the load that it joined, and loads without a lease",
     Leads: "leads a load",
     LeaseGranted: "requests the lease, and is granted it",
     LeaseFindsEntry: "requests the lease, and finds an entry",
