@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::handler::Handler;
-use crate::support::{Azurite, Redis, fresh_table};
+use crate::support::{Azurite, Redis, on_servers};
 
 const LOCAL_TTL: Duration = Duration::from_millis(300);
 
@@ -19,13 +19,8 @@ struct Setup {
 impl Setup {
     async fn start() -> Self {
         let (redis, azurite) = (Redis::start(), Azurite::shared());
-        let settings = [
-            ("REDIS_URL", redis.url()),
-            ("REDIS_TIMEOUT", "1s".to_owned()),
-            ("USERS_TABLE_CONNECTION", azurite.connection_string()),
-            ("USERS_TABLE_NAME", fresh_table()),
-            ("CACHE_LOCAL_TTL", format!("{}ms", LOCAL_TTL.as_millis())),
-        ];
+        let mut settings = on_servers(redis.port, azurite.port);
+        settings.push(("CACHE_LOCAL_TTL", format!("{}ms", LOCAL_TTL.as_millis())));
         let (a, b) = tokio::join!(Handler::start(&settings), Handler::start(&settings));
         Self { a, b, redis, _azurite: azurite }
     }

@@ -17,7 +17,7 @@ use crate::support::client::json as with_json;
 use crate::support::handler::Handler;
 use crate::support::host::repository;
 use crate::support::{Answer, Azurite, Client, Redis, connection_string, fresh_table};
-use crate::support::{settings, start};
+use crate::support::{on_servers, settings, start};
 
 fn document() -> Value {
     let text = std::fs::read_to_string(repository().join("src/api/openapi.json")).unwrap();
@@ -272,13 +272,7 @@ async fn schemathesis(client: &Client, document: &Path, arguments: &[&str]) -> (
 #[tokio::test]
 async fn schemathesis_finds_no_difference() {
     let (redis, azurite) = (Redis::start(), Azurite::shared());
-    let handler = Handler::start(&[
-        ("REDIS_URL", redis.url()),
-        ("REDIS_TIMEOUT", "1s".to_owned()),
-        ("USERS_TABLE_CONNECTION", azurite.connection_string()),
-        ("USERS_TABLE_NAME", fresh_table()),
-    ])
-    .await;
+    let handler = Handler::start(&on_servers(redis.port, azurite.port)).await;
     let document_file = repository().join("src/api/openapi.json");
     let (output, report) =
         schemathesis(&handler.client, &document_file, &["--max-examples", "200"]).await;

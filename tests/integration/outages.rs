@@ -8,7 +8,9 @@ use crate::support::connection_string;
 use crate::support::handler::Handler;
 use crate::support::proxy::{Call, Fate, Proxy};
 use crate::support::tcp::{Route, TcpProxy};
-use crate::support::{Answer, Azurite, Client, Redis, eventually, fresh_table, settings, start};
+use crate::support::{
+    Answer, Azurite, Client, Redis, eventually, fresh_table, on_servers, settings, start,
+};
 use tokio::task::JoinSet;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -383,12 +385,7 @@ async fn an_expired_entry_is_returned_while_the_table_cannot_be_reached() {
 async fn a_burst_in_three_processes_causes_one_read_of_the_table() {
     let (redis, azurite) = (Redis::start(), Azurite::shared());
     let proxy = Proxy::in_front_of(azurite.port).await;
-    let shared = [
-        ("REDIS_URL", redis.url()),
-        ("REDIS_TIMEOUT", "1s".to_owned()),
-        ("USERS_TABLE_CONNECTION", connection_string(proxy.port)),
-        ("USERS_TABLE_NAME", fresh_table()),
-    ];
+    let shared = on_servers(redis.port, proxy.port);
     let mut handlers = Vec::new();
     for _ in 0..3 {
         handlers.push(Handler::start(&shared).await);

@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::support::connection_string;
 use crate::support::handler::Handler;
 use crate::support::proxy::{Call, Fate, Proxy};
-use crate::support::{Answer, Azurite, Client, Redis, eventually, fresh_table, settings, start};
+use crate::support::{
+    Answer, Azurite, Client, Redis, eventually, fresh_table, on_servers, settings, start,
+};
 use azure_data_tables::clients::{TableClient, TableServiceClientBuilder};
 use azure_storage::{CloudLocation, StorageCredentials};
 use reqwest::Method;
@@ -345,14 +347,8 @@ async fn a_put_goes_on_when_the_user_was_deleted_meanwhile_and_does_not_go_on_fo
 #[tokio::test]
 async fn a_put_in_one_process_is_seen_at_once_in_another_that_remembers_not_found() {
     let (redis, azurite) = (Redis::start(), Azurite::shared());
-    let settings = [
-        ("REDIS_URL", redis.url()),
-        ("REDIS_TIMEOUT", "1s".to_owned()),
-        ("USERS_TABLE_CONNECTION", azurite.connection_string()),
-        ("USERS_TABLE_NAME", fresh_table()),
-        ("CACHE_TTL", "60s".to_owned()),
-        ("CACHE_NEGATIVE_TTL", "60s".to_owned()),
-    ];
+    let mut settings = on_servers(redis.port, azurite.port);
+    settings.extend(["CACHE_TTL", "CACHE_NEGATIVE_TTL"].map(|name| (name, "60s".to_owned())));
     let (one, other) = tokio::join!(Handler::start(&settings), Handler::start(&settings));
     for _ in 0..5 {
         let path = format!("/api/users/{}", Ulid::generate());

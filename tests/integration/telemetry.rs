@@ -13,7 +13,7 @@ use crate::support::client::json;
 use crate::support::handler::Handler;
 use crate::support::proxy::{Call, Fate, Proxy};
 use crate::support::receiver::{Receiver, attributes};
-use crate::support::{Answer, Azurite, Client, Redis, connection_string, eventually, fresh_table};
+use crate::support::{Answer, Azurite, Client, Redis, eventually, on_servers};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -34,16 +34,14 @@ async fn call(client: &Client, method: Method, path: &str, body: &str, flags: &s
 
 /// The settings of a handler on real servers. Metrics are exported often, so that tests need not wait.
 pub fn settings(receiver: &Receiver, redis: u16, table: u16) -> Vec<(&'static str, String)> {
-    vec![
+    let mut settings = on_servers(redis, table);
+    settings.extend([
         ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint()),
         ("OTEL_METRIC_EXPORT_INTERVAL", "200".to_owned()),
-        ("REDIS_URL", format!("redis://127.0.0.1:{redis}")),
-        ("REDIS_TIMEOUT", "1s".to_owned()),
-        ("USERS_TABLE_CONNECTION", connection_string(table)),
-        ("USERS_TABLE_NAME", fresh_table()),
         ("CACHE_TTL", "1m".to_owned()),
         ("CACHE_NEGATIVE_TTL", "1m".to_owned()),
-    ]
+    ]);
+    settings
 }
 
 pub async fn connected(settings: &[(&str, String)]) -> Handler {
@@ -80,7 +78,7 @@ fn hex(bytes: &[u8]) -> String {
 async fn known_traffic_makes_known_spans_and_metrics_and_no_user_is_in_them() {
     let (redis, azurite, receiver) = (Redis::start(), Azurite::shared(), Receiver::start().await);
     let settings = settings(&receiver, redis.port, azurite.port);
-    let table = settings[5].1.clone();
+    let (_, table) = settings.iter().find(|(name, _)| *name == "USERS_TABLE_NAME").unwrap();
     let handler = connected(&settings).await;
     let client = handler.client.clone();
     let absent = "/api/users/01KB584F3Y9AF31621Q7N62Q67";

@@ -31,6 +31,16 @@ pub fn settings(given: &[(&str, String)]) -> Settings {
     Settings::read(&|name| values.get(name).cloned(), []).expect("the test's settings")
 }
 
+/// Settings for a handler on the servers, or proxies, at these ports, with a table of its own.
+pub fn on_servers(redis: u16, table: u16) -> Vec<(&'static str, String)> {
+    vec![
+        ("REDIS_URL", format!("redis://127.0.0.1:{redis}")),
+        ("REDIS_TIMEOUT", "1s".to_owned()),
+        ("USERS_TABLE_CONNECTION", connection_string(table)),
+        ("USERS_TABLE_NAME", fresh_table()),
+    ]
+}
+
 /// Starts an application in this process, and returns a client for it. It ends with the test.
 pub async fn start(settings: &Settings) -> Client {
     let app = App::build(settings).await.expect("the application");

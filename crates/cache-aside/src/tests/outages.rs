@@ -193,10 +193,7 @@ async fn a_copy_that_was_made_during_a_write_is_dropped_when_it_ends() {
 async fn a_write_that_never_returns_has_dropped_the_copy() {
     let world = World::new(long_policy());
     world.a.value().await;
-    let _never = world.store.writing.hold_next();
-    let writer = world.a.start_update("new");
-    until("the write reaches the store", || world.store.writing.is_reached()).await;
-    writer.abort();
+    world.crashed_writer(&world.a).await;
     world.store.is_unreachable.store(true, Ordering::SeqCst);
     assert!(world.a.get().await.is_err());
 }

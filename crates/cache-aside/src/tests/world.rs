@@ -130,6 +130,14 @@ impl World {
         self.cache.fill(&KEY, token, &entry, 60 * SECOND).await.unwrap();
     }
 
+    /// A writer of this process crashes while its write is on the way to the store.
+    pub(super) async fn crashed_writer(&self, process: &Arc<Process>) {
+        let _never = self.store.writing.hold_next();
+        let writer = process.start_update("new");
+        until("the write reaches the store", || self.store.writing.is_reached()).await;
+        writer.abort();
+    }
+
     /// The cache loses the key.
     pub(super) async fn lose_key(&self) {
         // A release of each writer leaves nothing.

@@ -22,10 +22,7 @@ async fn every_process_sees_a_write_that_has_returned() {
 async fn the_fence_of_a_writer_that_crashed_expires() {
     let world = World::new(long_policy());
     world.a.value().await;
-    let _never = world.store.writing.hold_next();
-    let writer = world.a.start_update("new");
-    until("the write reaches the store", || world.store.writing.is_reached()).await;
-    writer.abort();
+    world.crashed_writer(&world.a).await;
     assert_eq!(world.b.read().await, ("old".into(), loaded(Because::Fenced, Load::NotStored)));
     sleep(41 * SECOND).await;
     assert_eq!(world.b.read().await, ("old".into(), loaded(Because::NotCached, Load::Stored)));
