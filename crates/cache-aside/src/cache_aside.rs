@@ -280,19 +280,18 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         self.copies.forget(key);
         let end = match result.as_ref().map_err(WriteError::outcome) {
             Ok(_) | Err(Outcome::NotApplied) => {
-                let release = self.release(&mut call, token).await;
-                // Otherwise an old entry may have been filled and copied meanwhile. A fence without a reply
-                // may have been placed late, and its token found all the same.
-                let has_stood = fence.is_ok() && release == Ok(Release::Found);
-                if !has_stood {
+                let end = match (fence, self.release(&mut call, token).await) {
+                    (_, Err(_)) => FenceEnd::ReleaseOverdue,
+                    // It may have been placed late, and its token found all the same.
+                    (Err(_), Ok(_)) => FenceEnd::NotPlaced,
+                    (Ok(()), Ok(Release::NotFound)) => FenceEnd::Lost,
+                    (Ok(()), Ok(Release::Found)) => FenceEnd::Released,
+                };
+                if end != FenceEnd::Released {
+                    // An old entry may have been filled and copied while the fence did not stand.
                     self.wait_for_copies(&mut call).await;
                 }
-                match (fence, release) {
-                    (_, Err(_)) => FenceEnd::ReleaseOverdue,
-                    (Err(_), _) => FenceEnd::NotPlaced,
-                    (_, Ok(Release::NotFound)) => FenceEnd::Lost,
-                    (_, Ok(Release::Found)) => FenceEnd::Released,
-                }
+                end
             }
             Err(Outcome::Unknown) => {
                 // From now on it has its full time.
