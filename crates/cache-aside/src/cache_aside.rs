@@ -308,17 +308,21 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
     }
 
     /// Places a fence that will outlast the write, and waits for the local copies. It waits as well if
-    /// the fence cannot be placed.
+    /// the fence cannot be placed. An error means that the cache has not confirmed it.
     async fn fence(&self, call: &mut Call<'_, K, C>, token: Token) -> Result<(), CacheError> {
+        let mut confirmed = Ok(());
         loop {
             let begun = Moment::now();
             let fence = call.fence(token, self.policy.fence_ttl).await;
+            // One without a reply may execute late, and put the token of a lost fence back, even if a later
+            // one is confirmed.
+            confirmed = confirmed.and(fence);
             self.wait_for_copies(call).await;
-            if fence.is_err() || begun.elapsed() < self.policy.fence_budget() {
-                return fence;
+            if begun.elapsed() < self.policy.fence_budget() {
+                return confirmed;
             }
             // This took too long, for example because the process was paused: too little of the
-            // fence's time is left. Place it again.
+            // fence's time is left, even if only its reply was lost. Place it again.
         }
     }
 
