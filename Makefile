@@ -15,8 +15,9 @@ test: ## Installs Redis, Azurite, Chromium and schemathesis where they are missi
 	scripts/install-schemathesis.sh
 	cargo test --workspace --all-features
 
-model: ## Explores the model of the cache's protocol further than `make test` does, and prints what it finds
+model: ## Explores the protocol's model, and schedules of its code, further than `make test`, and prints what it finds
 	cargo test --package cache-aside --test model -- --include-ignored --nocapture
+	cargo test --package cache-aside --lib scheduled -- --include-ignored --nocapture
 
 lint: ## Checks format, code, documentation, dependencies and the OpenAPI document
 	cargo fmt --check

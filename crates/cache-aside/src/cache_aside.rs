@@ -292,19 +292,18 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
         self.copies.forget(key);
         let end = match result.as_ref().map_err(WriteError::outcome) {
             Ok(_) | Err(Outcome::NotApplied) => {
-                let release = self.release(&mut call, token).await;
-                // Otherwise an old entry may have been filled and copied meanwhile. A fence without a reply
-                // may have been placed late, and its token found all the same.
-                let has_stood = fence.is_ok() && release == Ok(Release::Found);
-                if !has_stood {
+                let end = match (fence, self.release(&mut call, token).await) {
+                    (_, Err(_)) => FenceEnd::ReleaseOverdue,
+                    // It may have been placed late, and its token found all the same.
+                    (Err(_), Ok(_)) => FenceEnd::NotPlaced,
+                    (Ok(()), Ok(Release::NotFound)) => FenceEnd::Lost,
+                    (Ok(()), Ok(Release::Found)) => FenceEnd::Released,
+                };
+                if end != FenceEnd::Released {
+                    // An old entry may have been filled and copied while the fence did not stand.
                     self.wait_for_copies(&mut call).await;
                 }
-                match (fence, release) {
-                    (_, Err(_)) => FenceEnd::ReleaseOverdue,
-                    (Err(_), _) => FenceEnd::NotPlaced,
-                    (_, Ok(Release::NotFound)) => FenceEnd::Lost,
-                    (_, Ok(Release::Found)) => FenceEnd::Released,
-                }
+                end
             }
             Err(Outcome::Unknown) => {
                 // From now on it has its full time.
@@ -321,17 +320,21 @@ impl<K: Key, V: Value, E: LoadError, C: Cache<K, V>> CacheAside<K, V, E, C> {
     }
 
     /// Places a fence that will outlast the write, and waits for the local copies. It waits as well if
-    /// the fence cannot be placed.
+    /// the fence cannot be placed. An error means that the cache has not confirmed it.
     async fn fence(&self, call: &mut Call<'_, K, C>, token: Token) -> Result<(), CacheError> {
+        let mut confirmed = Ok(());
         loop {
             let begun = Moment::now();
             let fence = call.fence(token, self.policy.fence_ttl).await;
+            // One without a reply may execute late, and put the token of a lost fence back, even if a later
+            // one is confirmed.
+            confirmed = confirmed.and(fence);
             self.wait_for_copies(call).await;
-            if fence.is_err() || begun.elapsed() < self.policy.fence_budget() {
-                return fence;
+            if begun.elapsed() < self.policy.fence_budget() {
+                return confirmed;
             }
             // This took too long, for example because the process was paused: too little of the
-            // fence's time is left. Place it again.
+            // fence's time is left, even if only its reply was lost. Place it again.
         }
     }
 

@@ -14,6 +14,8 @@ use crate::clock::Moment;
 use crate::observer::{Event, Observer, Step};
 use crate::shared_loads::Joiner;
 use crate::slot::{Entry, Slot, Token};
+#[cfg(test)]
+use crate::tests::scheduled::Weakening;
 
 /// A call in progress.
 pub(crate) struct Call<'a, K, C> {
@@ -123,6 +125,10 @@ impl<'a, K: Key, C> Call<'a, K, C> {
     ) -> Result<T, CacheError> {
         self.sent = Moment::now();
         let (result, took) = measured(&mut self.timing.cache, work).await;
+        #[cfg(test)]
+        if Weakening::CopyFromReply.is_on() {
+            self.sent = Moment::now();
+        }
         if let Err(error) = &result {
             log::debug!("cache step {} failed: {error}", step.name());
         }

@@ -156,6 +156,9 @@ impl<K: Key, V: Value> Copies<K, V> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -312,5 +315,46 @@ mod tests {
         }
         copies.copies.run_pending_tasks();
         assert_eq!(copies.copies.entry_count(), CAPACITY);
+    }
+
+    /// A value that does something when it is cloned for the first time.
+    struct Trap(Arc<Mutex<Option<Spring>>>);
+
+    type Spring = Box<dyn FnOnce() + Send>;
+
+    impl Clone for Trap {
+        fn clone(&self) -> Self {
+            let spring = self.0.lock().unwrap().take();
+            if let Some(spring) = spring {
+                spring();
+            }
+            Self(Arc::clone(&self.0))
+        }
+    }
+
+    /// On two threads, `forget` can fall between any two operations of `keep`. If its invalidation comes
+    /// after the insert, it drops the copy itself. This is the other case: the value is cloned after the
+    /// first check of the generation, and before the insert.
+    #[test]
+    fn a_write_between_the_check_and_the_insert_leaves_no_copy() {
+        let policy = Policy::builder().local_ttl(SECOND).build().unwrap();
+        let copies = Arc::new(Copies::<u64, Trap>::new(&policy));
+        let has_written = Arc::new(AtomicBool::new(false));
+        let write: Spring = Box::new({
+            let (copies, has_written) = (Arc::clone(&copies), Arc::clone(&has_written));
+            move || {
+                copies.forget(&1);
+                has_written.store(true, Ordering::SeqCst);
+            }
+        });
+        let value = Trap(Arc::new(Mutex::new(Some(write))));
+        let now = unix_millis();
+        let entry = Entry { loaded: now, expires: now + 10_000, found: Some(value) };
+        let seen = cached();
+        copies.keep(&1, copies.generation(&1), &entry, seen);
+        assert!(has_written.load(Ordering::SeqCst));
+        assert!(copies.fresh(&1).is_none());
+        copies.keep(&1, copies.generation(&1), &entry, seen);
+        assert!(copies.fresh(&1).is_some(), "without a write it is kept");
     }
 }

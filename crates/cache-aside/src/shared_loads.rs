@@ -25,6 +25,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use crate::cache::{Fill, Key};
+#[cfg(test)]
+use crate::tests::scheduled::Weakening;
 
 /// The loads in progress in this process. At most one for each key is open to joiners.
 pub(crate) struct SharedLoads<K, T> {
@@ -138,6 +140,14 @@ impl<K: Key, T> Leader<'_, K, T> {
 
     /// Lets no further reader join. Call it right before the fill is sent.
     pub(crate) fn close(&mut self) {
+        #[cfg(test)]
+        if Weakening::JoinAfterFill.is_on() {
+            return;
+        }
+        self.remove();
+    }
+
+    fn remove(&mut self) {
         if self.is_open {
             self.is_open = false;
             self.loads.open().remove(&self.key);
@@ -146,7 +156,7 @@ impl<K: Key, T> Leader<'_, K, T> {
 
     /// Publishes the result of the last request that was counted.
     pub(crate) fn finish(mut self, result: T, fill: Option<Fill>) {
-        self.close();
+        self.remove();
         let produced_by = self.requests_sent;
         self.shared_result.send_replace(Some(SharedResult { result, produced_by, fill }));
     }
@@ -154,7 +164,7 @@ impl<K: Key, T> Leader<'_, K, T> {
 
 impl<K: Key, T> Drop for Leader<'_, K, T> {
     fn drop(&mut self) {
-        self.close();
+        self.remove();
     }
 }
 

@@ -279,3 +279,20 @@ async fn a_fence_that_is_nearly_over_after_the_wait_is_placed_again() {
     world.a.update("newer").await.unwrap();
     assert_eq!(world.a.cache.fences(), 3);
 }
+
+/// The first fence may still execute, and put the token of the second back if that is lost.
+#[tokio::test(start_paused = true)]
+async fn a_fence_that_is_placed_again_is_not_trusted_if_the_first_got_no_reply() {
+    let ms = Duration::from_millis;
+    let policy = long_policy().write_timeout(ms(100)).cache_timeout(ms(100)).local_ttl(LOCAL_TTL);
+    let world = World::new(policy.fence_ttl(ms(3400))); // which leaves 300 ms beside the wait
+    world.a.cache.loses_replies_to_fences.store(true, Ordering::SeqCst);
+    *world.a.cache.next_fence_takes.lock().unwrap() = Some(ms(400));
+    let begun = Instant::now();
+    let writer = world.a.start_update("new");
+    sleep(ms(500)).await;
+    world.a.cache.loses_replies_to_fences.store(false, Ordering::SeqCst);
+    done(writer).await.unwrap();
+    assert_eq!(world.a.cache.fences(), 2);
+    assert!(begun.elapsed() >= ms(400) + 3 * wait(), "{:?}", begun.elapsed());
+}

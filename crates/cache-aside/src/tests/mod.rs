@@ -10,5 +10,6 @@ mod local_copies;
 mod observer;
 mod outages;
 mod reads;
+pub(crate) mod scheduled;
 mod world;
 mod writes;

@@ -84,3 +84,20 @@ async fn a_fence_that_took_too_long_to_place_is_placed_again_before_the_write() 
     world.a.update("newer").await.unwrap();
     assert_eq!(world.a.cache.fences(), 3);
 }
+
+/// The fence was placed, and the process was paused before it noticed that the reply was lost.
+#[tokio::test(start_paused = true)]
+async fn a_fence_without_a_reply_that_took_too_long_is_placed_again_too() {
+    let ms = Duration::from_millis;
+    let policy = long_policy().write_timeout(ms(100)).cache_timeout(ms(100));
+    let world = World::new(policy.fence_ttl(ms(2400))); // which leaves 300 ms for the fence
+    world.a.cache.loses_replies_to_fences.store(true, Ordering::SeqCst);
+    *world.a.cache.next_fence_takes.lock().unwrap() = Some(ms(2400));
+    let write = world.store.writing.hold_next();
+    let writer = world.a.start_update("new");
+    until("the write reaches the store", || world.store.writing.is_reached()).await;
+    assert!(world.is_fenced().await, "the first fence has expired");
+    assert_eq!(world.a.cache.fences(), 2);
+    write.let_go();
+    done(writer).await.unwrap();
+}

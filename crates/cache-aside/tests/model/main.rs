@@ -14,8 +14,8 @@
 //! entry, a lease or a fence, as in `src/slot.rs`, and changes in the steps that the Lua scripts in
 //! `src/redis` define. Readers, in several processes, read as `CacheAside::get` does: they look in the
 //! cache, share loads within a process, request leases, load, and fill. Writers write as
-//! `CacheAside::write` does, and delete in the same way. In some scopes processes keep local copies,
-//! which the library does not have yet; the rules for them are in [`write`] and [`state::Age`].
+//! `CacheAside::write` does, and delete in the same way. In some scopes processes keep local copies;
+//! the rules for them are in [`write`] and [`state::Age`].
 //!
 //! # What may happen
 //!
@@ -61,7 +61,8 @@
 //!   Lua scripts; only what must not happen before what.
 //! - Progress: that calls end, and how many loads they cause.
 //! - The code itself. The model has its names and its order of steps, but a difference between the
-//!   two would not be noticed here.
+//!   two would not be noticed here. `src/tests/scheduled` runs the code, with fewer calls or not
+//!   exhaustively.
 //! - More readers, writers and faults than the scopes have.
 //!
 //! Some things need no steps of their own because others cover them. A slot that cannot be read is
