@@ -76,7 +76,13 @@ impl FromStr for TableAccess {
                 let protocol = parts.default_endpoints_protocol.as_ref();
                 let protocol = protocol.unwrap_or(&EndpointProtocol::Https);
                 let suffix = parts.endpoint_suffix.unwrap_or("core.windows.net");
-                format!("{protocol}://{account}.table.{suffix}")
+                let host = format!("{account}.table.{suffix}");
+                // With a slash, say, the key would be for another host.
+                let is_host = |char: char| char.is_ascii_alphanumeric() || ".-_:".contains(char);
+                if !host.chars().all(is_host) {
+                    return Err(Invalid::Syntax);
+                }
+                format!("{protocol}://{host}")
             }
         };
         if let (None, Some(key)) = (parts.sas, parts.account_key) {
@@ -95,7 +101,9 @@ fn parse_endpoint(text: &str) -> Result<Url, InvalidConnectionString> {
     Url::parse(text.trim_end_matches('/'))
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-        .filter(|url| url.query().is_none()) // a signature belongs in SharedAccessSignature
+        // A signature belongs in SharedAccessSignature. A login would be shown, and not be used.
+        .filter(|url| url.query().is_none() && url.fragment().is_none())
+        .filter(|url| url.username().is_empty() && url.password().is_none())
         .ok_or(InvalidConnectionString::Endpoint)
 }
 
@@ -165,6 +173,72 @@ mod tests {
         text.parse().map(|access: TableAccess| access.endpoint.to_string())
     }
 
+    const EXAMPLES: &[&str] = &[
+        "DefaultEndpointsProtocol=https;AccountName=shop;AccountKey=aHVudGVyMg==;EndpointSuffix=core.windows.net",
+        "UseDevelopmentStorage=true;DevelopmentStorageProxyUri=http://azurite",
+        "BlobEndpoint=https://shop.blob.core.windows.net/;TableEndpoint=https://shop.table.core.windows.net/;SharedAccessSignature=sv=2024&sig=hunter2",
+        "AccountName=devstoreaccount1;AccountKey=a2V5;TableEndpoint=http://[::1]:10002/devstoreaccount1/",
+        "AccountName=shop;AccountKey=a2V5;TableEndpoint=https://ann:hunter2@shop.table.core.windows.net/",
+        "AccountName=a#b;AccountKey=a2V5;DefaultEndpointsProtocol=http",
+        "AccountName=evil.example/;AccountKey=a2V5",
+    ];
+
+    /// The last value of a name, by the simplest reading of a connection string.
+    fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+        let parts = text.split(';').filter_map(|part| part.trim().split_once('='));
+        parts.filter(|(key, _)| key.trim() == name).last().map(|(_, value)| value.trim())
+    }
+
+    /// A key goes to the endpoint that the string names, and to no other, and is never shown.
+    #[test]
+    fn fuzz_the_endpoint_is_the_one_that_the_connection_string_names() {
+        fuzzing::check!(text, EXAMPLES, |text| {
+            let access: TableAccess = match text.parse() {
+                Ok(access) => access,
+                Err(error) => {
+                    let error: InvalidConnectionString = error;
+                    return assert!(error.to_string().starts_with("a storage connection string"));
+                }
+            };
+            let url = &access.endpoint;
+            assert!(["http", "https"].contains(&url.scheme()) && url.has_host());
+            let shown = [url.username(), url.password().unwrap_or(""), url.query().unwrap_or("")];
+            assert_eq!(shown.concat() + url.fragment().unwrap_or(""), "");
+            assert_eq!(
+                format!("{access:?}"),
+                format!(
+                    "TableAccess {{ account: {:?}, endpoint: {:?}, credentials: \"***\" }}",
+                    access.account(),
+                    access.endpoint()
+                )
+            );
+            assert!(!access.account().is_empty());
+
+            let is_development = value(text, "UseDevelopmentStorage") == Some("true");
+            match (value(text, "TableEndpoint"), value(text, "AccountName")) {
+                (Some(given), _) => {
+                    assert_eq!(*url, Url::parse(given.trim_end_matches('/')).unwrap());
+                }
+                (None, Some(account)) if !is_development => {
+                    let suffix = value(text, "EndpointSuffix").unwrap_or("core.windows.net");
+                    let host = format!("{account}.table.{suffix}").to_ascii_lowercase();
+                    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                    assert_eq!(format!("{}{port}", url.host_str().unwrap()), host);
+                    let protocol = value(text, "DefaultEndpointsProtocol").unwrap_or("https");
+                    assert_eq!(url.scheme(), protocol);
+                }
+                _ => assert!(is_development),
+            }
+            let again = format!(
+                "AccountName={};AccountKey=a2V5;TableEndpoint={}",
+                access.account(),
+                access.endpoint()
+            );
+            let again: TableAccess = again.parse().unwrap();
+            assert_eq!((again.account(), again.endpoint()), (access.account(), access.endpoint()));
+        });
+    }
+
     #[test]
     fn a_connection_string_names_the_endpoint() {
         let azurite = "http://127.0.0.1:10002/devstoreaccount1";
@@ -205,6 +279,11 @@ mod tests {
             ("AccountName=shop", NoCredentials),
             ("AccountName=shop;AccountKey=not base64!", Key),
             ("AccountName=shop;AccountKey=a2V5;TableEndpoint=ftp://x", Endpoint),
+            ("AccountName=shop;AccountKey=a2V5;TableEndpoint=https://ann:hunter2@x", Endpoint),
+            ("AccountName=shop;AccountKey=a2V5;TableEndpoint=https://x/#y", Endpoint),
+            ("AccountName=evil.example/;AccountKey=a2V5", Syntax),
+            ("AccountName=ann:x@evil;AccountKey=a2V5", Syntax),
+            ("AccountName=shop;AccountKey=a2V5;EndpointSuffix=x/y", Syntax),
         ] {
             assert_eq!(endpoint(text).unwrap_err(), error, "{text}");
         }
