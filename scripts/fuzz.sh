@@ -25,7 +25,7 @@ cargo test --no-run --lib --all-features --profile fuzz --target "$host" --targe
 
 status=0
 for program in $(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$build"); do
-  for test in $("$program" --list --format terse | sed -n 's/: test$//p' | grep '::fuzz_.*'"$only"); do
+  for test in $("$program" --list --format terse | sed -n 's/: test$//p' | grep '::fuzz_' | grep -e "$only"); do
     name=$(echo "$test" | tr ':' '-')
     corpus=target/fuzz/corpus/$name
     log=target/fuzz/$name.log

@@ -11,7 +11,8 @@
 ///
 /// The examples are a slice of anything that is [`AsRef<[u8]>`](AsRef), such as texts. The property takes
 /// `&[u8]` or, with `text`, a `&str`, for which bytes that are not UTF-8 are replaced. It must be the whole
-/// body of the test, whose name must begin with `fuzz_`: `scripts/fuzz.sh` finds it by that.
+/// body of the test, whose name must begin with `fuzz_`: `scripts/fuzz.sh` finds it by that. A test of a slow
+/// property takes fewer inputs, `cases: 500`.
 ///
 /// ```
 /// fn fuzz_numbers_are_read_back() {
@@ -29,11 +30,14 @@ macro_rules! check {
         let property: &dyn Fn(&str) = &$property;
         $crate::check!($examples, |bytes: &[u8]| property(&String::from_utf8_lossy(bytes)));
     }};
-    ($examples:expr, $property:expr) => {{
+    (cases: $cases:expr, $examples:expr, $property:expr) => {{
         let examples = $crate::Examples::new($examples);
         let property: &dyn Fn(&[u8]) = &$property;
-        $crate::engine!(examples, property);
+        $crate::engine!(examples, $cases, property);
     }};
+    ($examples:expr, $property:expr) => {
+        $crate::check!(cases: $crate::CASES, $examples, $property)
+    };
 }
 
 mod edits;
@@ -42,13 +46,12 @@ mod edits;
 #[doc(hidden)]
 #[macro_export]
 macro_rules! engine {
-    ($examples:ident, $property:ident) => {
-        $examples.and_edited_ones($crate::CASES, $property)
+    ($examples:ident, $cases:expr, $property:ident) => {
+        $examples.and_edited_ones($cases, $property)
     };
 }
 
-/// How many edited examples a test takes.
-#[doc(hidden)]
+/// How many edited examples a test takes, unless it says otherwise.
 pub const CASES: u32 = 3_000;
 
 #[cfg(fuzzing)]
@@ -59,7 +62,7 @@ pub use bolero;
 #[doc(hidden)]
 #[macro_export]
 macro_rules! engine {
-    ($examples:ident, $property:ident) => {{
+    ($examples:ident, $cases:expr, $property:ident) => {{
         $examples.write_to_corpus();
         let property = ::std::panic::AssertUnwindSafe($property);
         $crate::bolero::check!().for_each(move |bytes: &[u8]| (*property)(bytes));

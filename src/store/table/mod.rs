@@ -35,7 +35,7 @@ use super::{
 
 pub use self::access::TableAccess;
 use self::calls::Calls;
-use self::fault::{Fault, describe};
+use self::fault::Fault;
 use self::observed::Observed;
 use self::row::{PARTITION, Row};
 pub use self::throttle::Concurrency;
@@ -150,7 +150,8 @@ impl TableStore {
                 Some("TableAlreadyExists") => Ok(()), // created by another process meanwhile
                 // The request that found no table was not applied, whatever happened to this one.
                 _ => {
-                    let cause = describe(&error);
+                    let fault = Fault::from(error);
+                    let cause = fault.outage().unwrap_or("an unexpected answer");
                     Err(Fault::Refused(format!("the table cannot be created: {cause}")))
                 }
             },

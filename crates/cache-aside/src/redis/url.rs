@@ -167,6 +167,7 @@ pub(super) fn server(url: &str) -> Result<ConnectionInfo, InvalidRedisUrl> {
     let Some(("redis" | "rediss", rest)) = url.split_once("://") else {
         return Err(InvalidRedisUrl::Form);
     };
+    refuse_control_characters(url)?;
     // With an @ here, the host, which is shown, is a part of a password that is not percent-encoded.
     // With a fragment, the client would not check certificates.
     if behind_authority(rest).contains(['@', '#']) {
@@ -175,6 +176,14 @@ pub(super) fn server(url: &str) -> Result<ConnectionInfo, InvalidRedisUrl> {
     let server = url.into_connection_info().map_err(|_| InvalidRedisUrl::Form)?;
     let is_database = server.redis_settings().db() >= 0;
     is_database.then_some(server).ok_or(InvalidRedisUrl::Form)
+}
+
+/// A URL is read without its tabs and line breaks. A password that has one would be another.
+fn refuse_control_characters(text: &str) -> Result<(), InvalidRedisUrl> {
+    match text.contains(char::is_control) {
+        true => Err(InvalidRedisUrl::Form),
+        false => Ok(()),
+    }
 }
 
 /// What follows the login, the hosts and the ports.
@@ -186,6 +195,11 @@ fn behind_authority(rest: &str) -> &str {
 /// URL of its own.
 fn sentinels(scheme: &str, rest: &str) -> Result<Sentinels, InvalidRedisUrl> {
     let (authority, tail) = rest.split_at(rest.len() - behind_authority(rest).len());
+    refuse_control_characters(tail)?;
+    // As in the URL of a server; a parameter may have one.
+    if tail.split('?').next().is_some_and(|path| path.contains('@')) {
+        return Err(InvalidRedisUrl::Form);
+    }
     let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
     let tail = redis::parse_redis_url(&format!("redis://x{tail}")).ok_or(InvalidRedisUrl::Form)?;
 
@@ -391,8 +405,9 @@ mod tests {
                 }
                 assert!(!login.contains(['/', '#']), "{url} shows a part of a password");
                 let master = shown.split('/').nth(1).unwrap_or_default();
-                let is_shown = master.contains('#') || url.to_string().starts_with(master);
-                assert!(is_shown || !is_sentinel);
+                let is_shown = shown.contains('#') || url.to_string().starts_with(master);
+                let has_dot_segments = shown.contains("/.") || shown.contains("/%2");
+                assert!(is_shown || !is_sentinel || has_dot_segments);
             }
         });
     }
@@ -433,6 +448,8 @@ mod tests {
             "redis://user:12/34@host",
             "redis://user:12#34@host",
             "redis://user:12?34@host",
+            "redis://user:12\t34@host",
+            "redis://ho\nst",
         ] {
             assert_eq!(text.parse::<RedisUrl>().unwrap_err(), InvalidRedisUrl::Form, "{text}");
         }
@@ -466,8 +483,11 @@ mod tests {
             "redis-sentinel://a,redis://b/m",
             "redis-sentinel://a/m/-1",
             "redis-sentinel://a/0#",
+            "redis-sentinel://:a\tb@a/m",
+            "redis-sentinel://a/m?sentinel_password=a\nb",
             "redis-sentinel://user:12/34@a",
             "redis-sentinel://user:12/34@a/m",
+            "redis-sentinel://user/@/..#m",
         ] {
             assert_eq!(text.parse::<RedisUrl>().unwrap_err(), InvalidRedisUrl::Form, "{text}");
         }
