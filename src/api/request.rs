@@ -129,7 +129,7 @@ mod tests {
                     let name =
                         fields.filter(|it| it.len() == 1 && is_once).and_then(|it| it.get("name"));
                     let name = name.and_then(Value::as_str).map(Name::parse);
-                    assert!(!name.is_some_and(|name| name.is_ok()), "{detail}");
+                    assert!(name.is_none_or(|name| name.is_err()), "{detail}");
                 }
                 Err(other) => panic!("{other:?}"),
             }

@@ -191,7 +191,7 @@ mod tests {
             let headers = headers(bytes);
             let invocation = Invocation::from_headers(&headers);
             let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
-            let last = headers.get_all(INVOCATION_ID).iter().last().and_then(text);
+            let last = headers.get_all(INVOCATION_ID).iter().next_back().and_then(text);
             let last = last.and_then(|ids| Some(ids.split(',').next_back()?.trim().to_owned()));
             let id = last.filter(|id| {
                 let is_allowed = |char: char| char.is_ascii_alphanumeric() || char == '-';

@@ -191,8 +191,8 @@ mod tests {
 
     /// The last value of a name, by the simplest reading of a connection string.
     fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-        let parts = text.split(';').filter_map(|part| part.trim().split_once('='));
-        parts.filter(|(key, _)| key.trim() == name).last().map(|(_, value)| value.trim())
+        let mut parts = text.split(';').filter_map(|part| part.trim().split_once('='));
+        parts.rfind(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
     }
 
     /// A key goes to the endpoint that the string names, and to no other, and is never shown.

@@ -38,7 +38,14 @@ const EXAMPLES: &[&str] = &[
 
 /// A service that gives the same answer to everything.
 #[derive(Debug, Default)]
-struct Stuck(Mutex<(u16, Vec<(String, String)>, Vec<u8>)>);
+struct Stuck(Mutex<Answer>);
+
+#[derive(Clone, Debug, Default)]
+struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
 
 impl Stuck {
     fn answer_with(&self, text: &[u8]) {
@@ -54,14 +61,14 @@ impl Stuck {
             Some((name.to_string(), value.to_str().ok()?.to_owned()))
         });
         let headers = headers.collect();
-        *self.0.lock().unwrap() = (status, headers, body.as_bytes().to_vec());
+        *self.0.lock().unwrap() = Answer { status, headers, body: body.as_bytes().to_vec() };
     }
 }
 
 #[async_trait]
 impl HttpClient for Stuck {
     async fn execute_request(&self, _: &Request) -> azure_core::Result<Response> {
-        let (status, headers, body) = self.0.lock().unwrap().clone();
+        let Answer { status, headers, body } = self.0.lock().unwrap().clone();
         let mut all = Headers::new();
         for (name, value) in headers {
             all.insert(name, value);
@@ -104,7 +111,7 @@ fn fuzz_an_answer_of_the_table_is_taken_for_what_it_says() {
         let store = TableStore::new(access.clone(), "users", time, concurrency, telemetry);
         store.table.set(client.clone()).unwrap();
 
-        let (status, headers, body) = service.0.lock().unwrap().clone();
+        let Answer { status, headers, body } = service.0.lock().unwrap().clone();
         let status = StatusCode::try_from(status).map_or(200, u16::from);
         let is_success = (200..300).contains(&status);
         match runtime.block_on(store.load(user.id)) {

@@ -144,8 +144,8 @@ mod tests {
     /// The last value of an option, by the simplest reading of a connection string.
     fn option<'a>(text: &'a str, name: &str) -> Option<&'a str> {
         let options = text.split(',').filter_map(|part| part.split_once('='));
-        let named = options.filter(|(key, _)| key.trim().eq_ignore_ascii_case(name));
-        named.last().map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
+        let mut named = options.filter(|(key, _)| key.trim().eq_ignore_ascii_case(name));
+        named.next_back().map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
     }
 
     #[test]
