@@ -1,5 +1,5 @@
 # `make` alone lists the targets.
-.PHONY: help run up test model lint manifests package bench bench-quick
+.PHONY: help run up test model fuzz lint manifests package bench bench-quick
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ test: ## Installs Redis, Azurite, Chromium and schemathesis where they are missi
 model: ## Explores the protocol's model, and schedules of its code, further than `make test`, and prints what it finds
 	cargo test --package cache-aside --test model -- --include-ignored --nocapture
 	cargo test --package cache-aside --lib scheduled -- --include-ignored --nocapture
+
+fuzz: ## Fuzzes the decoders, a minute each; SECONDS=300 takes longer, ONLY=redis only those with that in their name
+	scripts/fuzz.sh $(or $(SECONDS),60) $(ONLY)
 
 lint: ## Checks format, code, documentation, dependencies and the OpenAPI document
 	cargo fmt --check

@@ -21,28 +21,16 @@ impl EntityTags {
     pub(super) fn read(headers: &HeaderMap, name: HeaderName) -> Option<Self> {
         let mut lines = headers.get_all(name).iter().peekable();
         lines.peek()?;
-        let lines: Option<Vec<&str>> = lines.map(|line| line.to_str().ok()).collect();
-        Some(lines.map_or(Self::List(Vec::new()), |lines| Self::parse(&lines.join(","))))
+        // A tag may have bytes that are not ASCII. Those of a store have none.
+        let lines: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
+        Some(Self::parse(&lines.join(",")))
     }
 
     fn parse(text: &str) -> Self {
-        if text.trim() == "*" {
-            return Self::Any;
+        match text.trim_matches(OWS) {
+            "*" => Self::Any,
+            list => Self::List(parse_list(list).unwrap_or_default()),
         }
-        let mut tags = Vec::new();
-        let mut rest = text.trim_start_matches([' ', '\t', ',']);
-        while !rest.is_empty() {
-            let Some((tag, after)) = split_tag(rest) else {
-                return Self::List(Vec::new());
-            };
-            tags.push(ETag::new(tag));
-            let next = after.trim_start_matches([' ', '\t', ',']);
-            if next.len() == after.len() && !next.is_empty() {
-                return Self::List(Vec::new()); // two tags without a separator
-            }
-            rest = next;
-        }
-        Self::List(tags)
     }
 
     /// Whether one of the tags is this version, in a weak comparison, which ignores `W/`.
@@ -84,14 +72,35 @@ pub(super) fn put_condition(headers: &HeaderMap) -> Result<PutCondition, ApiErro
 }
 
 fn opaque(etag: &ETag) -> &str {
-    etag.as_str().trim_start_matches("W/")
+    etag.as_str().strip_prefix("W/").unwrap_or(etag.as_str())
+}
+
+/// The white space that is optional around the elements of a list.
+const OWS: [char; 2] = [' ', '\t'];
+
+/// The tags of a list, whose elements may be empty (RFC 9110, section 5.6.1.2).
+fn parse_list(list: &str) -> Option<Vec<ETag>> {
+    let mut tags = Vec::new();
+    let mut rest = list;
+    loop {
+        if !rest.is_empty() && !rest.starts_with(',') {
+            let (tag, after) = split_tag(rest)?;
+            tags.push(ETag::new(tag));
+            rest = after.trim_start_matches(OWS);
+        }
+        if rest.is_empty() {
+            return Some(tags);
+        }
+        rest = rest.strip_prefix(',')?.trim_start_matches(OWS);
+    }
 }
 
 /// The first entity tag of a text, and the text after it.
 fn split_tag(text: &str) -> Option<(&str, &str)> {
     let quoted = text.strip_prefix("W/").unwrap_or(text).strip_prefix('"')?;
-    let end = text.len() - quoted.len() + quoted.find('"')? + 1;
-    Some(text.split_at(end))
+    let (opaque, after) = quoted.split_once('"')?;
+    let is_allowed = |char: char| !char.is_ascii_control() && char != ' ';
+    opaque.chars().all(is_allowed).then(|| text.split_at(text.len() - after.len()))
 }
 
 #[cfg(test)]
@@ -110,9 +119,86 @@ mod tests {
             EntityTags::parse(r#"W/"a", "b,c" ,,"d""#),
             list(&[r#"W/"a""#, r#""b,c""#, r#""d""#])
         );
-        for invalid in ["a", "\"a", "W/a", r#""a""b""#, "\"a\", *"] {
+        assert_eq!(EntityTags::parse(r#", "é", "a","#), list(&[r#""é""#, r#""a""#]));
+        for invalid in
+            ["a", "\"a", "W/a", r#""a""b""#, r#""a" "b""#, r#""a b""#, r#"w/"a""#, "\"a\", *"]
+        {
             assert_eq!(EntityTags::parse(invalid), list(&[]), "{invalid}");
         }
+    }
+
+    /// The current tag in the first line, and the lines of the header.
+    const EXAMPLES: &[&str] = &[
+        "W/\"a\"\nW/\"a\", \"b,c\" ,,\"d\"",
+        "\"b\"\n\"a\"\n,W/\"b\"",
+        "W/\"a\"\n * ",
+        "W/\"a\"\n\"a\" W/\"a\"",
+        "\"a\"\n\"é\",\t\"a\"",
+        "\"a b\"\n\"a b\"",
+        "\"\"\n",
+    ];
+
+    /// The grammar of RFC 9110 (sections 5.6.1.2 and 8.8.3), as regular expressions.
+    struct Grammar {
+        tag: regex::bytes::Regex,
+        list: regex::bytes::Regex,
+    }
+
+    impl Grammar {
+        fn new() -> Self {
+            let regex = |text: &str| regex::bytes::Regex::new(text).unwrap();
+            let tag = r#"(?:W/)?"[\x21\x23-\x7E\x80-\xFF]*""#;
+            let list = format!(r"(?-u)^(?:{tag})?(?:[ \t]*,[ \t]*(?:{tag})?)*$");
+            Self { tag: regex(&format!("(?-u){tag}")), list: regex(&list) }
+        }
+
+        fn tags<'a>(&self, header: &'a [u8]) -> Vec<&'a [u8]> {
+            if !self.list.is_match(header) {
+                return Vec::new();
+            }
+            self.tag.find_iter(header).map(|tag| tag.as_bytes()).collect()
+        }
+    }
+
+    #[test]
+    fn fuzz_a_tag_matches_if_the_grammar_finds_it() {
+        let grammar = Grammar::new();
+        fuzzing::check!(EXAMPLES, |bytes| {
+            let mut lines = bytes.split(|byte| *byte == b'\n');
+            let current = std::str::from_utf8(lines.next().unwrap());
+            let is_a_tag =
+                |text: &&str| text.is_ascii() && grammar.tags(text.as_bytes()) == [text.as_bytes()];
+            let Some(current) = current.ok().filter(is_a_tag) else { return };
+            let lines: Vec<&[u8]> = lines.collect();
+            let mut headers = HeaderMap::new();
+            for line in &lines {
+                let Ok(value) = (*line).try_into() else { return };
+                headers.append(IF_MATCH, value);
+            }
+            let header = lines.join(&b',');
+            let header = header.trim_ascii();
+            let tags = grammar.tags(header);
+
+            let Some(read) = EntityTags::read(&headers, IF_MATCH) else {
+                return assert!(lines.is_empty());
+            };
+            let is_any = header == b"*";
+            let weak = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
+            let matches = tags.iter().any(|tag| weak(tag) == weak(current.as_bytes()));
+            assert_eq!(read.match_weakly(&ETag::new(current)), is_any || matches);
+            match read.into_condition() {
+                Condition::Exists => assert!(is_any),
+                Condition::OneOf(read) => {
+                    assert!(!is_any);
+                    let has = tags.contains(&current.as_bytes());
+                    assert_eq!(read.contains(&ETag::new(current)), has);
+                    assert_eq!(read.len(), tags.len());
+                    let written: Vec<_> = read.iter().map(ETag::as_str).collect();
+                    let again = EntityTags::parse(&written.join(", "));
+                    assert_eq!(again, EntityTags::List(read.clone()));
+                }
+            }
+        });
     }
 
     #[test]

@@ -74,6 +74,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn fuzz_the_user_name_is_the_oid_of_the_claims() {
+        let examples = [
+            "h.eyJhdWQiOiJ4Iiwib2lkIjoiMTExMTExMTEtMjIyMiJ9.s",
+            "h.eyJvaWQiOiIiLCJvaWQiOiJ4In0.s",
+            "h.e30.s",
+            "a.b.c",
+        ];
+        fuzzing::check!(text, examples, |token| {
+            match credentials(token) {
+                Ok(login) => {
+                    assert_eq!(login.password(), token);
+                    let claims = token.split('.').collect::<Vec<_>>()[1];
+                    let claims = URL_SAFE_NO_PAD.decode(claims).unwrap();
+                    let text = String::from_utf8_lossy(&claims);
+                    let oid = serde_json::to_string(login.username()).unwrap();
+                    assert!(text.contains("oid") && (text.contains(&oid) || text.contains('\\')));
+                }
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(message.contains("the token has no oid claim") && message.len() < 100);
+                }
+            }
+        });
+    }
+
+    #[test]
     fn the_user_name_is_the_object_id_in_the_token() {
         let claims = URL_SAFE_NO_PAD.encode(r#"{"aud":"x","oid":"11111111-2222"}"#);
         let token = format!("h.{claims}.s");

@@ -341,3 +341,78 @@ fn unknown(names: impl IntoIterator<Item = String>) -> Vec<String> {
     unknown.sort();
     unknown
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Variables, one a line.
+    const EXAMPLES: &[&str] = &[
+        "CACHE_TTL=10s\nCACHE_NEGATIVE_TTL=0s\nCACHE_TTL_JITTER=12.5%\nCACHE_STALE_GRACE=2m",
+        "REDIS_URL=rediss://:hunter2@redis:1/2\nREDIS_TIMEOUT=250ms\nCACHE_LOCAL_TTL=1s\nREDIS_CREDENTIAL=managedidentity",
+        "USERS_TABLE_CONNECTION=AccountName=shop;AccountKey=aHVudGVyMg==\nUSERS_TABLE_NAME=Users2\nTABLE_TIMEOUT=1s 500ms",
+        "USERS_TABLE_CONNECTION__tableServiceUri=https://shop.table.core.windows.net\nUSERS_TABLE_CONNECTION__clientId=x",
+        "CACHE_FENCE_TTL=3s\nCACHE_LEASE_TTL=1ms\nTABLE_TIMEOUT=10s\nCACHE_LOCAL_TTL=9s",
+        "FUNCTIONS_CUSTOMHANDLER_PORT=0\nHANDLER_ADDRESS=::1\nHANDLER_CONNECTIONS=1\nTABLE_CALLS=10000\nTABLE_QUEUE=0",
+        "CACHE_AUDIT=1%\nOTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318/\nCACHE_KEY_PREFIX=shop:\nCACHE_TLT=5s",
+        "CACHE_TTL=99999999999999999999y\nCACHE_TTL_JITTER=inf%\nREDIS_URL=hunter2\nHANDLER_CONNECTIONS=-1",
+    ];
+
+    /// Settings keep the rules of time, and a refusal is one line that names the variable and what is
+    /// allowed, and shows no secret.
+    #[test]
+    fn fuzz_settings_keep_their_rules_or_are_refused_by_name() {
+        fuzzing::check!(text, EXAMPLES, |text| {
+            let given: Vec<_> = text.lines().filter_map(|line| line.split_once('=')).collect();
+            let value = |name: &str| {
+                given.iter().rev().find(|(key, _)| *key == name).map(|(_, value)| value.to_string())
+            };
+            let names = given.iter().map(|(name, _)| (*name).to_owned());
+            let settings = match Settings::read(&value, names) {
+                Ok(settings) => settings,
+                Err(error) => {
+                    let message = error.to_string();
+                    assert_eq!(message.lines().count(), 1, "{message}");
+                    let variable = VARIABLES.iter().find(|variable| {
+                        let refused = format!("{}=", variable.name);
+                        message.starts_with(&refused) && message.contains(" is not allowed: ")
+                    });
+                    let variable = variable.unwrap_or_else(|| panic!("{message}"));
+                    let is_hidden = message[variable.name.len()..].starts_with("=\"***\" is");
+                    return assert_eq!(is_hidden, variable.is_secret, "{message}");
+                }
+            };
+            let policy = &settings.policy;
+            let least = policy.cache_timeout() + policy.local_ttl() + policy.write_timeout();
+            assert!(policy.fence_ttl() > least + LATE_WRITE_MARGIN);
+            assert!(policy.lease_ttl() >= policy.load_timeout());
+            assert!(policy.negative_ttl() <= policy.ttl() && policy.local_ttl() <= policy.ttl());
+            assert!((0.0..=0.5).contains(&policy.ttl_jitter()));
+            assert!((0.0..=1.0).contains(&settings.audit));
+            for (variable, is) in [
+                (&TTL, policy.ttl()),
+                (&NEGATIVE_TTL, policy.negative_ttl()),
+                (&LEASE_TTL, policy.lease_ttl()),
+                (&FENCE_TTL, policy.fence_ttl()),
+                (&STALE_GRACE, policy.stale_grace()),
+                (&REDIS_TIMEOUT, policy.cache_timeout()),
+                (&TABLE_TIMEOUT, policy.load_timeout()),
+            ] {
+                let Allowed::Durations { from, to, .. } = variable.allowed else { unreachable!() };
+                let [from, to] = [from, to].map(|it| humantime::parse_duration(it).unwrap());
+                assert!((from..=to).contains(&is), "{} is {is:?}", variable.name);
+                let again = humantime::format_duration(is).to_string();
+                assert_eq!(humantime::parse_duration(&again), Ok(is));
+            }
+            assert!((1..=1_000_000).contains(&settings.connections));
+            assert_eq!(
+                settings.redis.is_some(),
+                value("REDIS_URL").is_some_and(|it| !it.trim().is_empty())
+            );
+            if let Some(RedisAccess { url, identity: Some(_) }) = &settings.redis {
+                assert!(url.is_encrypted());
+            }
+            assert!(settings.warnings.iter().all(|warning| warning.lines().count() == 1));
+        });
+    }
+}

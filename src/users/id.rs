@@ -63,6 +63,29 @@ mod tests {
 
     const ID: &str = "01KB584F3Y9AF31621Q7N62Q67";
 
+    /// 26 digits of base 32, most significant first; 130 bits, of which the first two must be zero.
+    fn number(text: &str) -> Option<u128> {
+        let digits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+        let number = text.chars().try_fold(0u128, |number, char| {
+            let digit = digits.find(char.to_ascii_uppercase())?;
+            number.checked_mul(32).map(|number| number + digit as u128)
+        });
+        number.filter(|_| text.len() == 26)
+    }
+
+    #[test]
+    fn fuzz_an_id_is_a_number_of_128_bits_in_base_32() {
+        let examples = [ID, "7zzzzzzzzzzzzzzzzzzzzzzzzz", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "x"];
+        fuzzing::check!(text, examples, |text| {
+            let id = text.parse::<UserId>().ok();
+            assert_eq!(id.map(|id| u128::from(id.0)), number(text));
+            if let Some(id) = id {
+                assert_eq!(id.to_string(), text.to_ascii_uppercase());
+                assert_eq!(id.to_string().parse(), Ok(id));
+            }
+        });
+    }
+
     #[test]
     fn an_id_is_a_ulid_in_either_case() {
         let id: UserId = ID.parse().unwrap();

@@ -88,6 +88,32 @@ fn is_visible(c: char) -> bool {
 mod tests {
     use super::*;
 
+    /// `tests/integration/bad_input.rs` states which names are valid, independently, and asks the API.
+    #[test]
+    fn fuzz_a_valid_name_is_valid_as_it_is_stored() {
+        let long = "é".repeat(256);
+        let examples =
+            ["Ada Lovelace", "  Ann \n", &long, "a\u{202e}b", "\u{200b}", "❤\u{fe0f}", ""];
+        fuzzing::check!(text, examples, |text| {
+            let parsed = Name::parse(text);
+            assert_eq!(Name::parse(text.trim()), parsed);
+            match &parsed {
+                Ok(name) => {
+                    assert_eq!(name.0, text.trim());
+                    assert!(name.0.len() <= 4 * MAX_NAME_LENGTH);
+                    assert_eq!(
+                        Name::parse(&format!("{}a", name.0)).is_ok(),
+                        name.0.chars().count() < 256
+                    );
+                }
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(message.starts_with("name must ") && message.len() < 120, "{message}");
+                }
+            }
+        });
+    }
+
     #[test]
     fn a_name_is_trimmed_and_has_a_maximum_length() {
         assert_eq!(Name::parse("  Ann \n").unwrap(), Name("Ann".to_owned()));

@@ -31,13 +31,19 @@ impl fmt::Display for Token {
 
 /// The text is not a [`Token`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a token: a token is a ULID")]
+#[error("not a token: a token is a ULID in upper case")]
 pub struct InvalidToken;
 
 impl FromStr for Token {
     type Err = InvalidToken;
 
+    /// Reads what `Display` writes, and nothing else. The `ulid` crate would also read lower case, and
+    /// more than 128 bits as another ULID; a cache that compares texts would not.
     fn from_str(text: &str) -> Result<Self, InvalidToken> {
+        let is_small = matches!(text.as_bytes(), [b'0'..=b'7', ..]);
+        if !is_small || text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            return Err(InvalidToken);
+        }
         Ulid::from_string(text).map(Self).map_err(|_| InvalidToken)
     }
 }
@@ -110,6 +116,14 @@ impl Fence {
     }
 }
 
+/// The fence of these writers.
+#[cfg(feature = "redis")]
+impl FromIterator<(Token, u64)> for Fence {
+    fn from_iter<T: IntoIterator<Item = (Token, u64)>>(writers: T) -> Self {
+        Self(writers.into_iter().collect())
+    }
+}
+
 /// What a key holds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Slot<V> {
@@ -151,6 +165,8 @@ mod tests {
     fn a_token_is_read_back_from_its_text() {
         let token = Token::new();
         assert_eq!(token.to_string().parse(), Ok(token));
-        assert_eq!("x".parse::<Token>(), Err(InvalidToken));
+        for text in ["x", &token.to_string().to_lowercase(), "8ZZZZZZZZZZZZZZZZZZZZZZZZZ"] {
+            assert_eq!(text.parse::<Token>(), Err(InvalidToken), "{text}");
+        }
     }
 }

@@ -130,6 +130,57 @@ mod tests {
         }
     }
 
+    /// A path by the words of the documentation: decoded segments, and one empty one at the end at most.
+    fn segments(path: &str) -> Vec<String> {
+        let mut segments: Vec<_> = path.split('/').collect();
+        if segments[0].is_empty() && segments.len() > 1 {
+            segments.remove(0);
+        }
+        if segments.len() > 1 && segments.last().is_some_and(|last| last.is_empty()) {
+            segments.pop();
+        }
+        let decoded = |segment: &&str| {
+            let mut bytes = Vec::new();
+            let mut rest = segment.as_bytes();
+            while let [first, others @ ..] = rest {
+                let hex = others.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+                (rest, _) = match (first, hex) {
+                    (b'%', Some(hex)) => {
+                        let hex = std::str::from_utf8(hex).unwrap();
+                        (&others[2..], bytes.push(u8::from_str_radix(hex, 16).unwrap()))
+                    }
+                    _ => (others, bytes.push(*first)),
+                };
+            }
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        segments.iter().map(decoded).collect()
+    }
+
+    #[test]
+    fn fuzz_a_path_is_a_functions_if_its_segments_are_those_of_the_route() {
+        let examples =
+            ["/api/users/x1", "/API/Users/x1/", "/%61pi/us%65rs/%781", "/api/users/%ff%2f", "x"];
+        fuzzing::check!(text, &examples, |path| {
+            let expected = match &segments(path)[..] {
+                [api, users, id]
+                    if api.eq_ignore_ascii_case("api")
+                        && users.eq_ignore_ascii_case("users")
+                        && !id.is_empty() =>
+                {
+                    Some(id.clone())
+                }
+                _ => None,
+            };
+            let params = GET.params(path);
+            assert_eq!(params.as_ref().map(|params| params.get("id").to_owned()), expected);
+            if let Some(params) = params {
+                let written = GET.path(|name| Some(params.get(name).to_owned())).unwrap();
+                assert_eq!(GET.params(&written), Some(params));
+            }
+        });
+    }
+
     #[test]
     fn a_path_needs_all_parameters() {
         assert_eq!(GET.path(|_| None), None);

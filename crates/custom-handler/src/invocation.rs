@@ -121,16 +121,88 @@ fn is_id(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
+/// Whether this is a `traceparent` of version 00: in lower case, as the specification demands, and with
+/// ids that are not zero.
 fn is_traceparent(text: &str) -> bool {
-    let lengths = text.split('-').map(str::len);
-    lengths.eq([2, 32, 16, 2]) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+    let mut parts = text.split('-');
+    let mut part = |length| {
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        parts.next().filter(|part| part.len() == length && part.bytes().all(is_hex))
+    };
+    let is_some_id = |id: &str| id.bytes().any(|byte| byte != b'0');
+    part(2).is_some_and(|version| version != "ff")
+        && part(32).is_some_and(is_some_id)
+        && part(16).is_some_and(is_some_id)
+        && part(2).is_some()
+        && parts.next().is_none()
 }
 
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
 
+    use warp::http::{HeaderName, HeaderValue};
+
     use super::*;
+
+    /// The headers of a request, one a line: `x` for the invocation's id, `t` for the trace.
+    fn headers(text: &[u8]) -> HeaderMap {
+        let lines = text.split(|byte| *byte == b'\n').filter_map(|line| {
+            let (name, value) = match line {
+                [b'x', value @ ..] => (INVOCATION_ID, value),
+                [b't', value @ ..] => (TRACEPARENT, value),
+                _ => return None,
+            };
+            Some((HeaderName::from_static(name), HeaderValue::from_bytes(value).ok()?))
+        });
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    /// `version-trace-parent-flags` by the grammar of W3C Trace Context, section 3.2.
+    fn is_by_the_grammar(text: &str) -> bool {
+        let hex = |part: &str| part.chars().all(|char| "0123456789abcdef".contains(char));
+        let zeros = |part: &str| part.chars().all(|char| char == '0');
+        match text.split('-').collect::<Vec<_>>()[..] {
+            [version, trace, parent, flags] => {
+                [version.len(), trace.len(), parent.len(), flags.len()] == [2, 32, 16, 2]
+                    && [version, trace, parent, flags].into_iter().all(hex)
+                    && version != "ff"
+                    && !zeros(trace)
+                    && !zeros(parent)
+            }
+            _ => false,
+        }
+    }
+
+    /// What goes into each log line is short, and cannot be mistaken for another part of the line.
+    #[test]
+    fn fuzz_an_invocation_has_the_last_id_and_a_trace_by_the_grammar() {
+        let examples = [
+            "x6e1fc2c4-9f0d-4c5b-8b8f-1f0d3c1f0a55\nt00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "xa, 6e1fc2c4\nxé\nxb",
+            "tff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "t00-00000000000000000000000000000000-B7AD6B7169203331-01",
+        ];
+        fuzzing::check!(examples, |bytes| {
+            let headers = headers(bytes);
+            let invocation = Invocation::from_headers(&headers);
+            let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+            let last = headers.get_all(INVOCATION_ID).iter().next_back().and_then(text);
+            let last = last.and_then(|ids| Some(ids.split(',').next_back()?.trim().to_owned()));
+            let id = last.filter(|id| {
+                let is_allowed = |char: char| char.is_ascii_alphanumeric() || char == '-';
+                (1..65).contains(&id.len()) && id.chars().all(is_allowed)
+            });
+            assert_eq!(invocation.id(), id.as_deref());
+            let trace = headers.get(TRACEPARENT).and_then(text);
+            let trace = trace.filter(|trace| is_by_the_grammar(trace));
+            assert_eq!(invocation.traceparent(), trace.as_deref());
+        });
+    }
 
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

@@ -4,14 +4,15 @@
 //! `Logs` stay empty: the host logs them at Information, whatever their level, and logs the handler's
 //! output as well, so that each record would appear twice.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use warp::http::header::{
     CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
@@ -39,21 +40,23 @@ struct Payload {
 struct HttpRequest {
     url: String,
     method: String,
+    // In an order: of names that differ in case only, the values are joined.
     #[serde(default)]
-    headers: HashMap<String, Vec<String>>,
+    headers: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     params: HashMap<String, String>,
     #[serde(default, deserialize_with = "body_text")]
     body: Option<String>,
 }
 
-/// A body is text. If a host sends a JSON body as JSON, the text is that JSON.
+/// A body is text. If a host sends a JSON body as JSON, the text is that JSON, to the letter: a field that
+/// is there twice, for example, is for the application to refuse.
 fn body_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::Null => None,
-        Value::String(text) => Some(text),
-        json => Some(json.to_string()),
-    })
+    let json = Box::<RawValue>::deserialize(deserializer)?;
+    match json.get().as_bytes().first() {
+        Some(b'"' | b'n') => serde_json::from_str(json.get()).map_err(de::Error::custom),
+        _ => Ok(Some(Box::<str>::from(json).into())),
+    }
 }
 
 #[derive(Serialize)]
@@ -166,7 +169,7 @@ fn unwrap(function: &Function, payload: &[u8]) -> Result<Inner, BadPayload> {
         if let (Ok(name), Ok(value)) =
             (name.parse::<HeaderName>(), HeaderValue::from_str(&values.join(", ")))
         {
-            headers.insert(name, value);
+            headers.append(name, value);
         }
     }
     let body = body(inner.body, &headers);
@@ -217,4 +220,113 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static PUT: Function = Function {
+        name: "put",
+        route: "api/things/{id}",
+        methods: &[Method::PUT],
+        body_limit: 100,
+    };
+
+    const EXAMPLES: &[&str] = &[
+        r#"{"Data":{"req":{"Url":"http://localhost/api/things/x?x=1&y=%20","Method":"PUT","Query":{"x":"1"},"Headers":{"Content-Type":["application/json"],"X-A":["b","c"],"Content-Length":["14"]},"Params":{"id":"x"},"Identities":[],"Body":"{\"name\":\"Ann\"}"}},"Metadata":{}}"#,
+        r#"{"Data":{"req":{"Url":"/","Method":"GET","Params":{"id":"a/b ?#"},"Body":{"name":1.0,"name":[]}}}}"#,
+        r#"{"Data":{"req":{"Url":"/","Method":"PUT","Params":{"id":"x"},"Headers":{"Content-Type":["application/octet-stream"]},"Body":"Yg=="}}}"#,
+        r#"{"Data":{"req":{"Url":"/","Method":"PUT","Params":{"id":"x"},"Headers":{"Transfer-Encoding":["chunked"],"x-a":["1"],"X-A":["2"]},"Body":null}}}"#,
+        r#"{"Data":{"req":{"Url":"?\n","Method":"G T","Params":{}}}}"#,
+    ];
+
+    fn unwrapped(bytes: &[u8]) -> Result<Inner, String> {
+        unwrap(&PUT, bytes).map_err(|bad| match bad {
+            BadPayload::Malformed(reason) => reason,
+            BadPayload::TooLarge => panic!("it was read"),
+        })
+    }
+
+    fn is_binary(headers: &HeaderMap) -> bool {
+        let content_type =
+            headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
+        content_type.is_some_and(|it| {
+            it.starts_with(b"application/octet-stream") || it.starts_with(b"multipart/")
+        })
+    }
+
+    /// Each part of the request is what the JSON has under its name; what is refused, is refused with words
+    /// of this file.
+    #[test]
+    fn fuzz_the_request_in_a_payload_is_what_the_json_says() {
+        fuzzing::check!(EXAMPLES, |bytes| {
+            let Inner { method, uri, headers, body } = match unwrapped(bytes) {
+                Ok(inner) => inner,
+                Err(reason) => {
+                    let reasons =
+                        [" error at line ", "Data has no req", "Params lacks", "Url: ", "method"];
+                    assert!(reasons.iter().any(|known| reason.contains(known)), "{reason}");
+                    return assert!(reason.len() < 100, "{reason}");
+                }
+            };
+            // Text that is JSON, but not as a tree: it would be too deep.
+            let Ok(json) = serde_json::from_slice::<Value>(bytes) else { return };
+            let request = &json["Data"]["req"];
+            assert_eq!(method.as_str(), request["Method"]);
+            let id = request["Params"]["id"].as_str().unwrap();
+            match PUT.params(uri.path()) {
+                Some(params) => assert_eq!(params.get("id"), id),
+                None => assert_eq!(id, ""),
+            }
+            let url = request["Url"].as_str().unwrap();
+            let query = url.split_once('?').map(|(_, query)| query.split('#').next().unwrap());
+            assert_eq!(uri.query(), query);
+
+            let given = request["Headers"].as_object().into_iter().flatten();
+            let mut count = 0;
+            for (name, values) in given {
+                let values: Vec<_> = values
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|value| value.as_str().unwrap())
+                    .collect();
+                let value = HeaderValue::from_str(&values.join(", "));
+                let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value) else { continue };
+                if name != CONTENT_LENGTH {
+                    assert!(headers.get_all(&name).iter().any(|it| it == value), "{name}");
+                    count += 1;
+                }
+            }
+            assert_eq!(headers.len(), count);
+
+            let is_chunked = headers.contains_key(TRANSFER_ENCODING);
+            match &request["Body"] {
+                Value::Null if is_chunked => assert_eq!(body, Err(BodyError::Dropped)),
+                Value::Null => assert_eq!(body, Ok(Bytes::new())),
+                Value::String(text) => {
+                    let bytes = body.unwrap();
+                    let is_decoded = is_binary(&headers) && BASE64.encode(&bytes) == *text;
+                    assert!(is_decoded || bytes == text.as_bytes());
+                }
+                json => {
+                    let body = body.unwrap();
+                    if !is_binary(&headers) {
+                        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), *json);
+                        assert!(bytes.windows(body.len()).any(|part| part == body));
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_json_body_and_headers_that_differ_in_case_are_passed_on_as_they_are() {
+        let request = unwrapped(EXAMPLES[1].as_bytes()).unwrap();
+        assert_eq!(request.body.unwrap(), r#"{"name":1.0,"name":[]}"#);
+        let request = unwrapped(EXAMPLES[3].as_bytes()).unwrap();
+        let values: Vec<_> = request.headers.get_all("x-a").iter().collect();
+        assert_eq!(values, ["2", "1"]);
+    }
 }

@@ -54,6 +54,11 @@ impl FromStr for TableAccess {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         use InvalidConnectionString as Invalid;
 
+        // Values go into URLs, which are read without tabs and line breaks, and into headers.
+        let is_sent = |char: char| char.is_ascii() && !char.is_ascii_control();
+        if !text.split(';').all(|part| part.trim().chars().all(is_sent)) {
+            return Err(Invalid::Syntax);
+        }
         let parts = ConnectionString::new(text).map_err(|_| Invalid::Syntax)?;
         if parts.use_development_storage == Some(true) {
             let endpoint = match (parts.table_endpoint, parts.development_storage_proxy_uri) {
@@ -76,7 +81,13 @@ impl FromStr for TableAccess {
                 let protocol = parts.default_endpoints_protocol.as_ref();
                 let protocol = protocol.unwrap_or(&EndpointProtocol::Https);
                 let suffix = parts.endpoint_suffix.unwrap_or("core.windows.net");
-                format!("{protocol}://{account}.table.{suffix}")
+                let host = format!("{account}.table.{suffix}");
+                // With a slash, say, the key would be for another host.
+                let is_host = |char: char| char.is_ascii_alphanumeric() || ".-_:".contains(char);
+                if !host.chars().all(is_host) {
+                    return Err(Invalid::Syntax);
+                }
+                format!("{protocol}://{host}")
             }
         };
         if let (None, Some(key)) = (parts.sas, parts.account_key) {
@@ -95,7 +106,9 @@ fn parse_endpoint(text: &str) -> Result<Url, InvalidConnectionString> {
     Url::parse(text.trim_end_matches('/'))
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-        .filter(|url| url.query().is_none()) // a signature belongs in SharedAccessSignature
+        // A signature belongs in SharedAccessSignature. A login would be shown, and not be used.
+        .filter(|url| url.query().is_none() && url.fragment().is_none())
+        .filter(|url| url.username().is_empty() && url.password().is_none())
         .ok_or(InvalidConnectionString::Endpoint)
 }
 
@@ -103,7 +116,8 @@ fn parse_endpoint(text: &str) -> Result<Url, InvalidConnectionString> {
 /// of the path in Azurite.
 fn account(endpoint: &Url) -> Option<String> {
     let in_path = endpoint.path_segments()?.next().filter(|segment| !segment.is_empty());
-    in_path.or_else(|| endpoint.host_str()?.split('.').next()).map(str::to_owned)
+    let in_host = || endpoint.host_str()?.split('.').next().filter(|label| !label.is_empty());
+    in_path.or_else(in_host).map(str::to_owned)
 }
 
 impl TableAccess {
@@ -165,6 +179,75 @@ mod tests {
         text.parse().map(|access: TableAccess| access.endpoint.to_string())
     }
 
+    const EXAMPLES: &[&str] = &[
+        "DefaultEndpointsProtocol=https;AccountName=shop;AccountKey=aHVudGVyMg==;EndpointSuffix=core.windows.net",
+        "UseDevelopmentStorage=true;DevelopmentStorageProxyUri=http://azurite",
+        "BlobEndpoint=https://shop.blob.core.windows.net/;TableEndpoint=https://shop.table.core.windows.net/;SharedAccessSignature=sv=2024&sig=hunter2",
+        "AccountName=devstoreaccount1;AccountKey=a2V5;TableEndpoint=http://[::1]:10002/devstoreaccount1/",
+        "AccountName=shop;AccountKey=a2V5;TableEndpoint=https://ann:hunter2@shop.table.core.windows.net/",
+        "AccountName=a#b;AccountKey=a2V5;DefaultEndpointsProtocol=http",
+        "AccountName=evil.example/;AccountKey=a2V5",
+    ];
+
+    /// The last value of a name, by the simplest reading of a connection string.
+    fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+        let mut parts = text.split(';').filter_map(|part| part.trim().split_once('='));
+        parts.rfind(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
+    }
+
+    /// A key goes to the endpoint that the string names, and to no other, and is never shown.
+    #[test]
+    fn fuzz_the_endpoint_is_the_one_that_the_connection_string_names() {
+        fuzzing::check!(text, EXAMPLES, |text| {
+            let access: TableAccess = match text.parse() {
+                Ok(access) => access,
+                Err(error) => {
+                    let error: InvalidConnectionString = error;
+                    return assert!(error.to_string().starts_with("a storage connection string"));
+                }
+            };
+            let url = &access.endpoint;
+            assert!(["http", "https"].contains(&url.scheme()) && url.has_host());
+            let shown = [url.username(), url.password().unwrap_or(""), url.query().unwrap_or("")];
+            assert_eq!(shown.concat() + url.fragment().unwrap_or(""), "");
+            assert_eq!(
+                format!("{access:?}"),
+                format!(
+                    "TableAccess {{ account: {:?}, endpoint: {:?}, credentials: \"***\" }}",
+                    access.account(),
+                    access.endpoint()
+                )
+            );
+            assert!(!access.account().is_empty());
+
+            let is_development = value(text, "UseDevelopmentStorage") == Some("true");
+            match (value(text, "TableEndpoint"), value(text, "AccountName")) {
+                (Some(given), _) => {
+                    assert_eq!(*url, Url::parse(given.trim_end_matches('/')).unwrap());
+                }
+                (None, Some(account)) if !is_development => {
+                    let suffix = value(text, "EndpointSuffix").unwrap_or("core.windows.net");
+                    let host = format!("{account}.table.{suffix}").to_ascii_lowercase();
+                    // Without the port, which a URL leaves out if it is the usual one.
+                    assert_eq!(url.host_str(), host.split(':').next());
+                    let protocol = value(text, "DefaultEndpointsProtocol").unwrap_or("https");
+                    assert_eq!(url.scheme(), protocol);
+                }
+                _ => assert!(is_development),
+            }
+            let again = format!(
+                "AccountName={};AccountKey=a2V5;TableEndpoint={}",
+                access.account(),
+                access.endpoint()
+            );
+            let again: TableAccess = again.parse().unwrap();
+            let [before, after] = [&access, &again].map(|access| {
+                (access.account().to_owned(), access.endpoint().trim_end_matches('/').to_owned())
+            });
+            assert_eq!(after, before);
+        });
+    }
+
     #[test]
     fn a_connection_string_names_the_endpoint() {
         let azurite = "http://127.0.0.1:10002/devstoreaccount1";
@@ -202,9 +285,17 @@ mod tests {
             ("hello", Syntax),
             ("AccountName=shop;Colour=red", Syntax),
             ("AccountKey=a2V5", NoAccount),
+            ("SharedAccessSignature=sig=x;TableEndpoint=https://.example", NoAccount),
             ("AccountName=shop", NoCredentials),
             ("AccountName=shop;AccountKey=not base64!", Key),
             ("AccountName=shop;AccountKey=a2V5;TableEndpoint=ftp://x", Endpoint),
+            ("AccountName=shop;AccountKey=a2V5;TableEndpoint=https://ann:hunter2@x", Endpoint),
+            ("AccountName=shop;AccountKey=a2V5;TableEndpoint=https://x/#y", Endpoint),
+            ("AccountName=shop;AccountKey=a2V5;TableEndpoint=https://sh\top", Syntax),
+            ("AccountName=sh\nop;AccountKey=a2V5", Syntax),
+            ("AccountName=evil.example/;AccountKey=a2V5", Syntax),
+            ("AccountName=ann:x@evil;AccountKey=a2V5", Syntax),
+            ("AccountName=shop;AccountKey=a2V5;EndpointSuffix=x/y", Syntax),
         ] {
             assert_eq!(endpoint(text).unwrap_err(), error, "{text}");
         }

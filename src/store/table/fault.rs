@@ -32,7 +32,7 @@ impl From<azure_core::Error> for Fault {
         use azure_core::error::ErrorKind;
 
         if let Some(http) = error.as_http_error() {
-            let code = http.error_code().unwrap_or_default();
+            let code = http.error_code().filter(|code| is_code(code)).unwrap_or_default();
             let mut cause = format!("{} {code}", http.status());
             if matches!(http.status(), StatusCode::Unauthorized | StatusCode::Forbidden) {
                 cause.push_str("; check the key, or that the identity has the role Storage Table Data Contributor");
@@ -60,6 +60,12 @@ impl From<azure_core::Error> for Fault {
     }
 }
 
+/// Whether a code is a name, as those of the service are, and not any text from a header or a body: it is
+/// logged and shown.
+fn is_code(code: &str) -> bool {
+    code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 /// Whether no connection could be made.
 fn never_sent(error: &azure_core::Error) -> bool {
     let mut cause = error.source();
@@ -74,7 +80,7 @@ fn never_sent(error: &azure_core::Error) -> bool {
 
 /// An error and its causes, in one line. reqwest's own messages are left out: they contain the URL,
 /// and with it a shared access signature.
-pub(super) fn describe(error: &azure_core::Error) -> String {
+fn describe(error: &azure_core::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

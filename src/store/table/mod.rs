@@ -7,6 +7,8 @@
 //! Nothing is repeated while the table is slow.
 
 mod access;
+#[cfg(test)]
+mod answers;
 mod availability;
 mod calls;
 mod fault;
@@ -33,7 +35,7 @@ use super::{
 
 pub use self::access::TableAccess;
 use self::calls::Calls;
-use self::fault::{Fault, describe};
+use self::fault::Fault;
 use self::observed::Observed;
 use self::row::{PARTITION, Row};
 pub use self::throttle::Concurrency;
@@ -66,11 +68,15 @@ fn client(access: &TableAccess, table: &str, telemetry: Telemetry) -> reqwest::R
     if telemetry.is_on() {
         client = Arc::new(Observed { client, telemetry });
     }
-    let service = TableServiceClientBuilder::with_location(access.location(), access.credentials())
-        .transport(TransportOptions::new(client))
+    Ok(client_over(client, access, table))
+}
+
+fn client_over(http: Arc<dyn HttpClient>, access: &TableAccess, table: &str) -> TableClient {
+    TableServiceClientBuilder::with_location(access.location(), access.credentials())
+        .transport(TransportOptions::new(http))
         .retry(RetryOptions::none())
-        .build();
-    Ok(service.table_client(table))
+        .build()
+        .table_client(table)
 }
 
 impl TableStore {
@@ -144,7 +150,8 @@ impl TableStore {
                 Some("TableAlreadyExists") => Ok(()), // created by another process meanwhile
                 // The request that found no table was not applied, whatever happened to this one.
                 _ => {
-                    let cause = describe(&error);
+                    let fault = Fault::from(error);
+                    let cause = fault.outage().unwrap_or("an unexpected answer");
                     Err(Fault::Refused(format!("the table cannot be created: {cause}")))
                 }
             },
@@ -168,8 +175,15 @@ impl TableStore {
     }
 
     async fn read_user(&self, id: UserId) -> Result<Option<Versioned<User>>, Fault> {
-        let row = self.read::<Row>(PARTITION, &id.to_string()).await?;
-        Ok(row.map(|row| row.map(User::from)))
+        match self.read::<Row>(PARTITION, &id.to_string()).await? {
+            Some(row) => {
+                let user = row.map(User::from);
+                let is_asked_for = user.value.id == id;
+                let unreadable = || Fault::Unreadable("the row of another user".to_owned());
+                is_asked_for.then_some(Some(user)).ok_or_else(unreadable)
+            }
+            None => Ok(None),
+        }
     }
 
     /// Adds a row, once.
@@ -210,8 +224,11 @@ impl TableStore {
         let etag = match condition {
             Condition::Exists => return Ok(IfMatchCondition::Any),
             Condition::OneOf(etags) => match &etags[..] {
-                // The service answers 400 to a tag that is not in its own notation.
-                [etag] if etag.as_str().starts_with("W/\"") => etag.clone(),
+                // The service answers 400 to a tag that is not in its own notation, and a header that is
+                // sent is ASCII.
+                [etag] if etag.as_str().starts_with("W/\"") && etag.as_str().is_ascii() => {
+                    etag.clone()
+                }
                 // Find out which of them is current. If that changes before the write, the write
                 // fails.
                 etags => {

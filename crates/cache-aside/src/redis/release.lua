@@ -10,10 +10,10 @@ if type(slot) == 'string' and string.sub(slot, 1, 6) == 'fence ' then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
   latest = now
-  for token, deadline in string.gmatch(slot, ' (%w+)=(%d+)') do
+  for token, deadline in string.gmatch(slot, ' ([0-7][0-9A-HJKMNP-TV-Z]+)=(%d+)') do
     deadline = tonumber(deadline)
-    if deadline <= now then
-      -- its writer has left the fence
+    if #token ~= 26 or deadline >= 2 ^ 53 or deadline <= now then
+      -- foreign, as in fence.lua; or its writer has left the fence
     elseif token == ARGV[1] then
       found = 1
     else

@@ -2,6 +2,8 @@
 //! `name.redis.cache.windows.net:6380,password=…,ssl=True,abortConnect=False`
 //! (<https://stackexchange.github.io/StackExchange.Redis/Configuration>).
 
+use std::net::Ipv6Addr;
+
 use redis::ConnectionInfo;
 
 use super::url::{InvalidRedisUrl, server};
@@ -106,7 +108,8 @@ pub(super) fn parse(text: &str) -> Result<ConnectionInfo, InvalidRedisUrl> {
 /// pasted alone included.
 fn endpoint(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
-    let is_ipv6 = host.starts_with('[') && host.ends_with(']');
+    let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_ipv6 = in_brackets.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok());
     let is_host = |char: char| char.is_ascii_alphanumeric() || ".-_".contains(char);
     let is_valid = !host.is_empty() && (is_ipv6 || host.chars().all(is_host));
     is_valid.then_some((host, port.parse().ok()?))
@@ -128,6 +131,58 @@ mod tests {
 
     fn is_tls(server: &ConnectionInfo) -> bool {
         matches!(server.addr(), ConnectionAddr::TcpTls { insecure: false, .. })
+    }
+
+    const EXAMPLES: &[&str] = &[
+        "shop.redis.cache.windows.net:6380,password=a/b+c=,ssl=True,abortConnect=False",
+        " redis:6379 , USER = ann,Password=x ,defaultDatabase=3,",
+        "[::1]:10000,ssl=off,user=,password=hunter2",
+        "a:6379,connectTimeout=5000,checkCertificateRevocation=false,serviceName=m",
+        "[x]@[::1]:6379",
+    ];
+
+    /// The last value of an option, by the simplest reading of a connection string.
+    fn option<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+        let options = text.split(',').filter_map(|part| part.split_once('='));
+        let mut named = options.filter(|(key, _)| key.trim().eq_ignore_ascii_case(name));
+        named.next_back().map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    #[test]
+    fn fuzz_a_server_has_what_the_connection_string_says() {
+        fuzzing::check!(text, EXAMPLES, |text| {
+            let Ok(server) = parse(text) else { return };
+            let mut parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            let (host, port) = parts.next().unwrap().rsplit_once(':').unwrap();
+            let port: u16 = port.parse().unwrap();
+            let (ConnectionAddr::Tcp(to, at) | ConnectionAddr::TcpTls { host: to, port: at, .. }) =
+                server.addr()
+            else {
+                panic!("{:?}", server.addr())
+            };
+            match host.strip_prefix('[') {
+                Some(ipv6) => {
+                    let ipv6 = ipv6.strip_suffix(']').unwrap();
+                    let parse = |text: &str| text.parse::<Ipv6Addr>().unwrap();
+                    assert_eq!(parse(to), parse(ipv6));
+                }
+                None => assert_eq!(to, host),
+            }
+            assert_eq!(*at, port);
+
+            let login = server.redis_settings();
+            assert_eq!(login.username(), option(text, "user"));
+            assert_eq!(login.password(), option(text, "password"));
+            let database = option(text, "defaultDatabase").map_or(0, |it| it.parse().unwrap());
+            assert_eq!(login.db(), database);
+            let tls = match option(text, "ssl").map(str::to_ascii_lowercase).as_deref() {
+                None => [6380, 10000].contains(&port),
+                Some(value) => ["true", "yes", "on"].contains(&value),
+            };
+            assert_eq!(is_tls(&server), tls);
+            let refused = ["proxy", "serviceName", "sslHost", "tunnel"];
+            assert!(refused.iter().all(|name| option(text, name).is_none()));
+        });
     }
 
     #[test]
@@ -192,6 +247,7 @@ mod tests {
             ("a:65536", "expected redis://"),
             (":6379", "expected redis://"),
             ("user:1@a:6379", "expected redis://"),
+            ("[x]@[::1]:6379", "expected redis://"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(message), "{text}: {error}");

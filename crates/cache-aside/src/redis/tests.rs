@@ -11,7 +11,7 @@ use redis::auth::{BasicAuth, StreamingCredentialsProvider};
 use test_servers::{Redis, RedisCluster, eventually};
 
 use super::{RedisCache, RedisOptions};
-use crate::cache::{Cache, CacheErrorKind, Fill};
+use crate::cache::{Cache, CacheErrorKind, Fill, Release};
 use crate::observer::{Event, Observer};
 use crate::slot::{Entry, Slot, Token};
 
@@ -167,6 +167,54 @@ async fn foreign_bytes_are_reported_and_replaced() {
         release(&cache, writer).await;
         assert_eq!(slot(&cache).await, Slot::Nothing);
     }
+}
+
+/// Whatever is there, a writer's fence stands until it is released, and then it is gone; readers see it as
+/// long as it stands.
+#[test]
+fn a_fence_can_be_placed_and_released_whatever_is_there() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _guard = runtime.enter();
+    let (cache, server) = own_server();
+    let mut connection = runtime.block_on(server.connection());
+    let set = |connection: &mut redis::aio::MultiplexedConnection, bytes: &[u8]| {
+        let mut set = redis::cmd("SET");
+        runtime.block_on(set.arg("p:key").arg(bytes).query_async::<()>(connection)).unwrap();
+    };
+    let connection = std::cell::RefCell::new(&mut connection);
+    let slot = || runtime.block_on(slot(&cache));
+    let release = |token| runtime.block_on(Cache::<String, String>::release(&cache, &key(), token));
+    fuzzing::Examples::new(super::slot_bytes::tests::EXAMPLES).and_edited_ones(300, &|bytes| {
+        set(&mut connection.borrow_mut(), bytes);
+        let before = slot();
+        let token = runtime.block_on(fence(&cache));
+        let Slot::Fence(fence) = slot() else { panic!("no fence") };
+        let is_ours = |(writer, _): &(Token, u64)| *writer == token;
+        let (ours, others): (Vec<_>, Vec<_>) = fence.writers().partition(is_ours);
+        assert_eq!(ours.len(), 1);
+        let now = ours[0].1 - LONG.as_millis() as u64;
+        let mut expected: Vec<_> = match &before {
+            Slot::Fence(fence) => fence.clone().without_expired(now).writers().collect(),
+            _ => Vec::new(),
+        };
+        match before {
+            // Of foreign bytes, the part that looks like a writer is kept.
+            Slot::Foreign => expected.clone_from(&others),
+            _ => assert_eq!(others, expected),
+        }
+
+        assert_eq!(release(token), Ok(Release::Found));
+        if let Slot::Fence(fence) = slot() {
+            expected.retain(|writer| fence.writers().any(|it| it == *writer));
+            assert_eq!(fence.writers().collect::<Vec<_>>(), expected);
+        }
+
+        // What readers do with foreign bytes.
+        set(&mut connection.borrow_mut(), bytes);
+        assert_eq!(release(Token::new()), Ok(Release::NotFound));
+        let after = slot();
+        assert!(matches!(after, Slot::Nothing | Slot::Fence(_)), "{after:?}");
+    });
 }
 
 #[tokio::test]

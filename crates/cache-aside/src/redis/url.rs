@@ -164,18 +164,42 @@ impl FromStr for RedisUrl {
 /// A server, or a node of a cluster.
 pub(super) fn server(url: &str) -> Result<ConnectionInfo, InvalidRedisUrl> {
     let url = url.trim();
-    match url.split_once("://") {
-        Some(("redis" | "rediss", _)) => {
-            url.into_connection_info().map_err(|_| InvalidRedisUrl::Form)
-        }
-        _ => Err(InvalidRedisUrl::Form),
+    let Some(("redis" | "rediss", rest)) = url.split_once("://") else {
+        return Err(InvalidRedisUrl::Form);
+    };
+    refuse_control_characters(url)?;
+    // With an @ here, the host, which is shown, is a part of a password that is not percent-encoded.
+    // With a fragment, the client would not check certificates.
+    if behind_authority(rest).contains(['@', '#']) {
+        return Err(InvalidRedisUrl::Form);
     }
+    let server = url.into_connection_info().map_err(|_| InvalidRedisUrl::Form)?;
+    let is_database = server.redis_settings().db() >= 0;
+    is_database.then_some(server).ok_or(InvalidRedisUrl::Form)
+}
+
+/// A URL is read without its tabs and line breaks. A password that has one would be another.
+fn refuse_control_characters(text: &str) -> Result<(), InvalidRedisUrl> {
+    match text.contains(char::is_control) {
+        true => Err(InvalidRedisUrl::Form),
+        false => Ok(()),
+    }
+}
+
+/// What follows the login, the hosts and the ports.
+fn behind_authority(rest: &str) -> &str {
+    &rest[rest.find(['/', '?', '#']).unwrap_or(rest.len())..]
 }
 
 /// The parts of a URL behind `redis-sentinel://`. Since a URL has one host, each part is read from a
 /// URL of its own.
 fn sentinels(scheme: &str, rest: &str) -> Result<Sentinels, InvalidRedisUrl> {
-    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (authority, tail) = rest.split_at(rest.len() - behind_authority(rest).len());
+    refuse_control_characters(tail)?;
+    // As in the URL of a server; a parameter may have one.
+    if tail.split('?').next().is_some_and(|path| path.contains('@')) {
+        return Err(InvalidRedisUrl::Form);
+    }
     let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
     let tail = redis::parse_redis_url(&format!("redis://x{tail}")).ok_or(InvalidRedisUrl::Form)?;
 
@@ -188,6 +212,9 @@ fn sentinels(scheme: &str, rest: &str) -> Result<Sentinels, InvalidRedisUrl> {
         [master, database] => (master, database),
         _ => return Err(InvalidRedisUrl::Form),
     };
+    if !is_master(master) {
+        return Err(InvalidRedisUrl::Form);
+    }
     let login = server(&format!("{scheme}://{login}@x/{database}"))?.redis_settings().clone();
 
     let mut to_sentinels = RedisConnectionInfo::default();
@@ -206,6 +233,13 @@ fn sentinels(scheme: &str, rest: &str) -> Result<Sentinels, InvalidRedisUrl> {
     };
     let addresses = hosts.split(',').map(sentinel).collect::<Result<_, _>>()?;
     Ok(Sentinels { addresses, master: master.to_owned(), login })
+}
+
+/// Whether sentinels accept a name for a master: <https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel>.
+/// Others may be a part of a password that is not percent-encoded.
+fn is_master(name: &str) -> bool {
+    !name.is_empty()
+        && name.chars().all(|char| char.is_ascii_alphanumeric() || ".-_".contains(char))
 }
 
 impl fmt::Display for RedisUrl {
@@ -242,6 +276,142 @@ mod tests {
         }
     }
 
+    const EXAMPLES: &[&str] = &[
+        "redis://user:hunter2@host:7/3",
+        " redis://a:1/2 , rediss://user:p%40s%2Cs@[::1] ",
+        "rediss://:x%20y@127.0.0.1:6380/0?protocol=resp3",
+        "redis-sentinel://ann:p%40s@a:1, b,[::1]:3/mymaster/7?sentinel_username=eve&sentinel_password=x%2By%2C",
+        "rediss+sentinel://a,b/7#mymaster",
+        "host:7,user=ann,password=hunter2,ssl=True",
+        "rediss://a#insecure",
+        "redis://user:12/34@host",
+        "redis-sentinel://user:12/34@a",
+        "redis://a/-1",
+    ];
+
+    fn encoded(text: &str) -> String {
+        text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+    }
+
+    /// `user:password@` with each character encoded, which is right for any.
+    fn encoded_login(login: &RedisConnectionInfo) -> String {
+        match (login.username(), login.password()) {
+            (None, None) => String::new(),
+            (user, password) => {
+                let encode = |text: Option<&str>| text.map(encoded).unwrap_or_default();
+                format!("{}:{}@", encode(user), encode(password))
+            }
+        }
+    }
+
+    /// A host and a port as in a URL.
+    fn authority(address: &ConnectionInfo) -> String {
+        let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) =
+            address.addr()
+        else {
+            panic!("{:?}", address.addr())
+        };
+        match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        }
+    }
+
+    /// The address once more, by the table in the documentation of [`RedisUrl`].
+    fn written(url: &RedisUrl) -> String {
+        let s = if url.is_encrypted() { "s" } else { "" };
+        let server = |one: &ConnectionInfo| {
+            let s = if matches!(one.addr(), ConnectionAddr::TcpTls { .. }) { "s" } else { "" };
+            let login = one.redis_settings();
+            let protocol = format!("{:?}", login.protocol()).to_lowercase();
+            let (user, host, db) = (encoded_login(login), authority(one), login.db());
+            format!("redis{s}://{user}{host}/{db}?protocol={protocol}")
+        };
+        match &url.0 {
+            Topology::Server(one) => server(one),
+            Topology::Cluster(seeds) => seeds.iter().map(server).collect::<Vec<_>>().join(","),
+            Topology::Sentinels(Sentinels { addresses, master, login }) => {
+                let hosts: Vec<_> = addresses.iter().map(authority).collect();
+                let to_sentinels = addresses[0].redis_settings();
+                let (user, db, hosts) = (encoded_login(login), login.db(), hosts.join(","));
+                let parameters = [
+                    ("sentinel_username", to_sentinels.username()),
+                    ("sentinel_password", to_sentinels.password()),
+                ];
+                let parameters: Vec<_> = parameters
+                    .iter()
+                    .filter_map(|(name, value)| {
+                        value.map(|value| format!("{name}={}", encoded(value)))
+                    })
+                    .collect();
+                let parameters = parameters.join("&");
+                format!("redis{s}-sentinel://{user}{hosts}/{master}/{db}?{parameters}")
+            }
+        }
+    }
+
+    fn parts(url: &RedisUrl) -> (String, Vec<String>) {
+        let login = |login: &RedisConnectionInfo| {
+            format!("{:?} {:?} {}", login.username(), login.password(), login.db())
+        };
+        let mut logins: Vec<_> =
+            url.addresses().iter().map(|one| login(one.redis_settings())).collect();
+        if let Topology::Sentinels(sentinels) = &url.0 {
+            logins.push(login(&sentinels.login));
+        }
+        (url.to_string(), logins)
+    }
+
+    /// What an address connects to is what it shows, with certificates that are checked; written again, it
+    /// is the same; and what stands before the last `@` of a part, as a password does, is not shown.
+    #[test]
+    fn fuzz_an_address_is_what_it_shows_and_is_read_again_as_written() {
+        fuzzing::check!(text, EXAMPLES, |text| {
+            let url = match text.parse::<RedisUrl>() {
+                Ok(url) => url,
+                Err(error) => {
+                    let message = error.to_string();
+                    let rules = ["expected ", "must ", "may have ", " is not supported: "];
+                    return assert!(rules.iter().any(|rule| message.contains(rule)), "{message}");
+                }
+            };
+            assert_eq!(format!("{url:?}"), "***");
+            for address in url.addresses() {
+                let is_checked =
+                    !matches!(address.addr(), ConnectionAddr::TcpTls { insecure: true, .. });
+                assert!(is_checked, "certificates are not checked");
+                assert!(address.redis_settings().db() >= 0);
+                assert!(!host(address).is_empty());
+            }
+            if url.is_loopback() {
+                let loopback = |host: &str| {
+                    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+                };
+                assert!(url.addresses().iter().all(|one| loopback(host(one))));
+            }
+            let again: RedisUrl =
+                written(&url).parse().unwrap_or_else(|error| panic!("{}: {error}", written(&url)));
+            assert_eq!(parts(&again), parts(&url));
+            assert_eq!(written(&again), written(&url));
+
+            // The last @, but for one in a parameter, ends the login.
+            let is_sentinel = url.is_sentinel();
+            for part in text.split(if is_sentinel { "\0" } else { "," }) {
+                let part = part.split('?').next().unwrap_or_default();
+                let Some((login, shown)) = part.rsplit_once('@') else { continue };
+                let Some((scheme, login)) = login.split_once("://") else { continue };
+                if scheme.contains([':', '=']) {
+                    continue; // an option of a connection string
+                }
+                assert!(!login.contains(['/', '#']), "{url} shows a part of a password");
+                let master = shown.split('/').nth(1).unwrap_or_default();
+                let is_shown = shown.contains('#') || url.to_string().starts_with(master);
+                let has_dot_segments = shown.contains("/.") || shown.contains("/%2");
+                assert!(is_shown || !is_sentinel || has_dot_segments);
+            }
+        });
+    }
+
     #[test]
     fn one_address_is_a_server_and_several_are_seeds_of_a_cluster() {
         let url = parse(" redis://a:1/2 , rediss://user:secret@b ");
@@ -266,6 +436,23 @@ mod tests {
             assert_eq!(sentinels(lettuce).login.db(), 7);
         }
         assert_eq!(sentinels("redis-sentinel://a,b#mymaster").master, "mymaster");
+    }
+
+    #[test]
+    fn a_url_of_a_server_that_is_not_one_is_refused() {
+        for text in [
+            "redis://a/-1",
+            "redis://a/x",
+            "rediss://a#insecure",
+            "redis://a#x",
+            "redis://user:12/34@host",
+            "redis://user:12#34@host",
+            "redis://user:12?34@host",
+            "redis://user:12\t34@host",
+            "redis://ho\nst",
+        ] {
+            assert_eq!(text.parse::<RedisUrl>().unwrap_err(), InvalidRedisUrl::Form, "{text}");
+        }
     }
 
     #[test]
@@ -294,6 +481,13 @@ mod tests {
             "redis-sentinel://a:b/m",
             "redis-sentinel:///m",
             "redis-sentinel://a,redis://b/m",
+            "redis-sentinel://a/m/-1",
+            "redis-sentinel://a/0#",
+            "redis-sentinel://:a\tb@a/m",
+            "redis-sentinel://a/m?sentinel_password=a\nb",
+            "redis-sentinel://user:12/34@a",
+            "redis-sentinel://user:12/34@a/m",
+            "redis-sentinel://user/@/..#m",
         ] {
             assert_eq!(text.parse::<RedisUrl>().unwrap_err(), InvalidRedisUrl::Form, "{text}");
         }
