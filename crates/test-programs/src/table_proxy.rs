@@ -19,6 +19,8 @@ pub enum Fate {
     Hold(watch::Receiver<bool>),
     /// Answers it instead of Azurite.
     Answer(u16, &'static str),
+    /// Answers it instead of Azurite, and forwards it after this time.
+    AnswerThenForward(u16, Duration),
     /// Redirects it to this location.
     Redirect(String),
     /// Forwards it and never answers.
@@ -32,7 +34,9 @@ type Decide = Arc<dyn Fn(&Call) -> Fate + Send + Sync>;
 /// A call as the proxy saw it.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// Its method.
     pub method: Method,
+    /// Its path, in which quotes are not encoded.
     pub path: String,
 }
 
@@ -46,6 +50,7 @@ impl Call {
 /// A running proxy.
 #[derive(Clone)]
 pub struct Proxy {
+    /// Where it listens, on 127.0.0.1.
     pub port: u16,
     calls: Arc<Mutex<Vec<Call>>>,
     decide: Arc<Mutex<Decide>>,
@@ -119,6 +124,14 @@ impl Proxy {
                 let response = Response::builder().status(302).header("location", location);
                 return Ok(response.body(Vec::new()).unwrap());
             }
+            Fate::AnswerThenForward(status, pause) => {
+                let pause = *pause;
+                tokio::spawn(async move {
+                    tokio::time::sleep(pause).await;
+                    let _ = forwarded(&http, method, url, &headers, body).send().await;
+                });
+                return Ok(Response::builder().status(*status).body(Vec::new()).unwrap());
+            }
             Fate::Swallow => return std::future::pending().await,
             Fate::Delay(pause) => tokio::time::sleep(*pause).await,
             Fate::Hold(gate) => {
@@ -127,13 +140,7 @@ impl Proxy {
             }
             Fate::Pass | Fate::LoseReply => {}
         }
-        let mut request = http.request(method, url).body(body);
-        for (name, value) in &headers {
-            if name != "host" && name != "content-length" {
-                request = request.header(name, value);
-            }
-        }
-        let Ok(reply) = request.send().await else {
+        let Ok(reply) = forwarded(&http, method, url, &headers, body).send().await else {
             return Ok(Response::builder().status(502).body(Vec::new()).unwrap());
         };
         if matches!(fate, Fate::LoseReply) {
@@ -147,4 +154,20 @@ impl Proxy {
         }
         Ok(response.body(reply.bytes().await.unwrap_or_default().into()).unwrap())
     }
+}
+
+fn forwarded(
+    http: &reqwest::Client,
+    method: Method,
+    url: String,
+    headers: &HeaderMap,
+    body: bytes::Bytes,
+) -> reqwest::RequestBuilder {
+    let mut request = http.request(method, url).body(body);
+    for (name, value) in headers {
+        if name != "host" && name != "content-length" {
+            request = request.header(name, value);
+        }
+    }
+    request
 }
