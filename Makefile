@@ -1,5 +1,5 @@
 # `make` alone lists the targets.
-.PHONY: help run up test model lint manifests package bench bench-quick
+.PHONY: help run up test model chaos lint manifests package bench bench-quick
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ test: ## Installs Redis, Azurite, Chromium and schemathesis where they are missi
 
 model: ## Explores the model of the cache's protocol further than `make test` does, and prints what it finds
 	cargo test --package cache-aside --test model -- --include-ignored --nocapture
+
+chaos: ## Breaks handlers, Redis and the table for ten minutes, and checks what clients saw; SECONDS=60, SEED=1, ONLY=crashes, PROGRAM=axum
+	scripts/chaos.sh $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(PROGRAM),--program $(PROGRAM))
 
 lint: ## Checks format, code, documentation, dependencies and the OpenAPI document
 	cargo fmt --check

@@ -471,6 +471,7 @@ impl<'a> Block<'a> {
 
 impl fmt::Display for Contradiction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:>27}  at first: {}", "", self.initial)?;
         for operation in &self.operations {
             writeln!(f, "{operation}")?;
         }

@@ -8,4 +8,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a run that cannot go on fails
 
 pub mod checker;
+pub mod clients;
+pub mod faults;
+pub mod handlers;
 pub mod history;
+pub mod regime;
+pub mod report;
+pub mod run;
+pub mod users;
+pub mod weakened;

@@ -23,6 +23,8 @@ pub enum Fate {
     AnswerThenForward(u16, Duration),
     /// Redirects it to this location.
     Redirect(String),
+    /// Forwards it and keeps the answer back for this time.
+    DelayReply(Duration),
     /// Forwards it and never answers.
     LoseReply,
     /// Neither forwards nor answers it.
@@ -41,6 +43,11 @@ pub struct Call {
 }
 
 impl Call {
+    /// Whether it changes a row.
+    pub fn is_write(&self) -> bool {
+        self.method != Method::GET
+    }
+
     /// Whether it reads a row.
     pub fn is_read(&self) -> bool {
         self.method == Method::GET && self.path.contains("PartitionKey='user'")
@@ -138,13 +145,15 @@ impl Proxy {
                 // An error means that the test has ended.
                 let _ = gate.clone().wait_for(|open| *open).await;
             }
-            Fate::Pass | Fate::LoseReply => {}
+            Fate::Pass | Fate::DelayReply(_) | Fate::LoseReply => {}
         }
         let Ok(reply) = forwarded(&http, method, url, &headers, body).send().await else {
             return Ok(Response::builder().status(502).body(Vec::new()).unwrap());
         };
-        if matches!(fate, Fate::LoseReply) {
-            return std::future::pending().await;
+        match fate {
+            Fate::LoseReply => return std::future::pending().await,
+            Fate::DelayReply(pause) => tokio::time::sleep(pause).await,
+            _ => {}
         }
         let mut response = Response::builder().status(reply.status());
         for (name, value) in reply.headers() {
