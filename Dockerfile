@@ -11,11 +11,13 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY bench/Cargo.toml bench/
 COPY bench/peers/axum/Cargo.toml bench/peers/axum/
+COPY chaos/Cargo.toml chaos/
 COPY crates/cache-aside/Cargo.toml crates/cache-aside/
 COPY crates/custom-handler/Cargo.toml crates/custom-handler/
+COPY crates/test-programs/Cargo.toml crates/test-programs/
 COPY crates/test-servers/Cargo.toml crates/test-servers/
 # The dependencies alone, in a layer that stays valid when only the code changes.
-RUN for package in . bench bench/peers/axum crates/*; do mkdir "$package/src" && touch "$package/src/lib.rs" || exit 1; done && \
+RUN for package in . bench bench/peers/axum chaos crates/*; do mkdir "$package/src" && touch "$package/src/lib.rs" || exit 1; done && \
     echo 'fn main() {}' > src/main.rs && cargo build --release --locked
 COPY crates crates
 COPY src src

@@ -1,5 +1,5 @@
 # `make` alone lists the targets.
-.PHONY: help run up test model fuzz lint manifests package bench bench-quick
+.PHONY: help run up test model fuzz chaos lint manifests package bench bench-quick
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ model: ## Explores the protocol's model, and schedules of its code, further than
 
 fuzz: ## Fuzzes the decoders, a minute each; SECONDS=300 takes longer, ONLY=redis only those with that in their name
 	scripts/fuzz.sh $(or $(SECONDS),60) $(ONLY)
+
+chaos: ## Breaks handlers, Redis and the table for ten minutes, and checks what clients saw; SECONDS=60, SEED=1, ONLY=crashes, PROGRAM=axum
+	scripts/chaos.sh $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(PROGRAM),--program $(PROGRAM))
 
 lint: ## Checks format, code, documentation, dependencies and the OpenAPI document
 	cargo fmt --check

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use test_servers::Redis;
 
-use crate::program::{Program, With};
-use crate::table::Table;
+use test_programs::program::{Program, With};
+use test_programs::table::Table;
 
 /// Starts each of these programs and makes it answer the calls of `check_contract.py`. Fails with the
 /// differences, if there are any.

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::client::{Answer, Client};
+use test_programs::client::{Answer, Client};
 
 /// How many clients connect at the same time: more would overflow the queue of a listener.
 const CONNECTING: usize = 100;

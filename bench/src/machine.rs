@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde::Serialize;
 
-use crate::program::Program;
+use test_programs::program::Program;
 
 /// A machine, by its cores and memory.
 #[derive(Serialize)]

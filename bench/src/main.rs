@@ -4,7 +4,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a measurement that cannot go on fails
 
-mod client;
 mod contract;
 mod counter;
 mod crowd;
@@ -13,10 +12,7 @@ mod load;
 mod machine;
 mod measurements;
 mod plots;
-mod processes;
-mod program;
 mod report;
-mod table;
 
 use std::path::Path;
 use std::process::{self, ExitCode};
@@ -27,8 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::effort::Effort;
 use crate::measurements::Measurement;
-use crate::program::Program;
 use crate::report::Report;
+use test_programs::program::Program;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -8,8 +8,8 @@ use plotters::coord::{Shift, ranged1d::Ranged};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::program::Program;
 use crate::report::{Figure, Limit};
+use test_programs::program::Program;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn Error>>;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::support::tcp::{Route, TcpProxy};
 use crate::support::{
     Azurite, Client, Redis, connection_string, eventually, fresh_table, settings, start,
 };
+use test_programs::tcp_proxy::{Route, TcpProxy};
 
 const REDIS_TIMEOUT: Duration = Duration::from_millis(50);
 const TABLE_TIMEOUT: Duration = Duration::from_millis(600);

@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::support::client::json as with_json;
 use crate::support::connection_string;
 use crate::support::host::{FunctionApp, Host, Level, Mode, level, repository};
-use crate::support::proxy::{Call, Fate, Proxy};
 use crate::support::{Answer, Azurite, Client, eventually, fresh_table, settings, start};
 use cache_aside_handler::api::{ENDPOINTS, Endpoint};
 use reqwest::Method;
 use serde_json::{Value, json};
+use test_programs::table_proxy::{Call, Fate, Proxy};
 
 /// The embedded default: without the settings for Redis and the table in `local.settings.json`.
 fn embedded() -> Vec<(&'static str, String)> {

@@ -9,6 +9,7 @@ mod support;
 mod api;
 mod audit;
 mod bad_input;
+mod chaos;
 mod deadlines;
 mod demo;
 mod deployment;

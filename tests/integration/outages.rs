@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::support::connection_string;
 use crate::support::handler::Handler;
-use crate::support::proxy::{Call, Fate, Proxy};
-use crate::support::tcp::{Route, TcpProxy};
 use crate::support::{
     Answer, Azurite, Client, Redis, eventually, fresh_table, on_servers, settings, start,
 };
+use test_programs::table_proxy::{Call, Fate, Proxy};
+use test_programs::tcp_proxy::{Route, TcpProxy};
 use tokio::task::JoinSet;
 
 const LONG: Duration = Duration::from_secs(20);

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::support::handler::Handler;
-use crate::support::proxy::{Call, Fate, Proxy};
 use crate::support::{Answer, Azurite, Client, connection_string, eventually, fresh_table};
 use crate::support::{settings, start};
+use test_programs::table_proxy::{Call, Fate, Proxy};
 
 const LONG: Duration = Duration::from_secs(20);
 

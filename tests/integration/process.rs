@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::support::connection_string;
 use crate::support::handler::Handler;
-use crate::support::proxy::{Call, Fate, Proxy};
-use crate::support::tcp::{Route, TcpProxy};
 use crate::support::{Azurite, Redis, eventually, fresh_table};
 use reqwest::Method;
+use test_programs::table_proxy::{Call, Fate, Proxy};
+use test_programs::tcp_proxy::{Route, TcpProxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;

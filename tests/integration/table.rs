@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::support::connection_string;
 use crate::support::handler::Handler;
-use crate::support::proxy::{Call, Fate, Proxy};
 use crate::support::{
     Answer, Azurite, Client, Redis, eventually, fresh_table, on_servers, settings, start,
 };
@@ -13,6 +12,7 @@ use azure_data_tables::clients::{TableClient, TableServiceClientBuilder};
 use azure_storage::{CloudLocation, StorageCredentials};
 use reqwest::Method;
 use serde_json::{Value, json};
+use test_programs::table_proxy::{Call, Fate, Proxy};
 use ulid::Ulid;
 
 /// A handler with a table of its own, and another program's client for that table.

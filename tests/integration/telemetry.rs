@@ -11,9 +11,9 @@ use tokio::net::TcpListener;
 
 use crate::support::client::json;
 use crate::support::handler::Handler;
-use crate::support::proxy::{Call, Fate, Proxy};
 use crate::support::receiver::{Receiver, attributes};
 use crate::support::{Answer, Azurite, Client, Redis, eventually, on_servers};
+use test_programs::table_proxy::{Call, Fate, Proxy};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::support::handler::Handler;
-use crate::support::proxy::{Call, Fate, Proxy};
 use crate::support::receiver::Receiver;
 use crate::support::{Azurite, Client, Redis, eventually};
 use crate::telemetry::{connected, settings};
+use test_programs::table_proxy::{Call, Fate, Proxy};
 
 const LONG: Duration = Duration::from_secs(30);
 /// How long the table takes in all of these tests, so that several readers find the same load in progress.

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use test_servers::Redis;
 use tokio::time::{sleep, timeout};
 
-use crate::client::Client;
 use crate::crowd::Crowd;
 use crate::effort::Effort;
 use crate::load::{Load, Requests};
-use crate::program::{LONG, Program, Server, With};
 use crate::report::{Figure, Limit, Report, milliseconds, rounds};
-use crate::table::Table;
+use test_programs::client::Client;
+use test_programs::program::{LONG, Program, Server, With};
+use test_programs::table::Table;
 
 pub(crate) const NAME: &str = "footprint";
 
@@ -45,7 +45,7 @@ pub(crate) async fn measure(effort: Effort, report: &mut Report) {
     let mut footprints = Program::ALL.map(Footprint::of);
     for _ in rounds(NAME, number) {
         for footprint in &mut footprints {
-            let (server, start) = footprint.program.first_answer(with).await;
+            let (server, start) = first_answer(footprint.program, with).await;
             footprint.starts.push(milliseconds(start));
             sleep(Duration::from_millis(500)).await;
             footprint.at_rest.push(server.memory());
@@ -64,26 +64,24 @@ pub(crate) async fn measure(effort: Effort, report: &mut Report) {
     report.add(NAME, &title, figures(&footprints));
 }
 
-impl Program {
-    /// Starts it. Returns how long it took until it answered `GET /api/live`.
-    async fn first_answer(self, with: With<'_>) -> (Server, Duration) {
-        let begun = Instant::now();
-        let server = self.spawn(with);
-        let answered = async {
-            loop {
-                let Ok(mut client) = Client::connect(server.port).await else {
-                    sleep(Duration::from_millis(1)).await;
-                    continue;
-                };
-                if client.get("/api/live").await.is_ok_and(|answer| answer.status == 200) {
-                    return begun.elapsed();
-                }
+/// Starts a program. Returns how long it took until it answered `GET /api/live`.
+async fn first_answer(program: Program, with: With<'_>) -> (Server, Duration) {
+    let begun = Instant::now();
+    let server = program.spawn(with);
+    let answered = async {
+        loop {
+            let Ok(mut client) = Client::connect(server.port).await else {
+                sleep(Duration::from_millis(1)).await;
+                continue;
+            };
+            if client.get("/api/live").await.is_ok_and(|answer| answer.status == 200) {
+                return begun.elapsed();
             }
-        };
-        let elapsed = timeout(Duration::from_secs(30), answered).await;
-        let elapsed = elapsed.unwrap_or_else(|_| panic!("{} does not answer", self.name()));
-        (server, elapsed)
-    }
+        }
+    };
+    let elapsed = timeout(Duration::from_secs(30), answered).await;
+    let elapsed = elapsed.unwrap_or_else(|_| panic!("{} does not answer", program.name()));
+    (server, elapsed)
 }
 
 impl Footprint {

@@ -6,9 +6,9 @@ use test_servers::Redis;
 
 use crate::effort::Effort;
 use crate::load::{Load, Requests, in_turn, rates};
-use crate::program::{LONG, Program, Server, With};
 use crate::report::{Figure, Limit, Report};
-use crate::table::{Table, path, user_id};
+use test_programs::program::{LONG, Program, Server, With};
+use test_programs::table::{Table, path, user_id};
 
 pub(crate) const NAME: &str = "growth";
 

@@ -4,9 +4,9 @@ use test_servers::Redis;
 
 use crate::effort::Effort;
 use crate::load::{Load, Requests, Speed, in_turn, rates, values};
-use crate::program::{LONG, Program, Server, With};
 use crate::report::{Figure, Limit, Report};
-use crate::table::Table;
+use test_programs::program::{LONG, Program, Server, With};
+use test_programs::table::Table;
 
 pub(crate) const NAME: &str = "hits";
 

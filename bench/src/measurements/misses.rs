@@ -6,9 +6,10 @@ use futures_util::{StreamExt as _, stream};
 use test_servers::Redis;
 
 use crate::effort::Effort;
-use crate::program::{Program, Server, With};
 use crate::report::{Figure, Limit, Report, rounds};
-use crate::table::{Table, path, user_ids};
+use test_programs::client::Client;
+use test_programs::program::{Program, Server, With};
+use test_programs::table::{Table, path, user_ids};
 
 pub(crate) const NAME: &str = "misses";
 
@@ -70,33 +71,31 @@ impl Subject {
         match self {
             Self::BareClient => {
                 let begun = Instant::now();
-                let read = async |id: &String| assert_ne!(table.read(id).await, "");
+                let read = async |id: &String| assert!(table.read(id).await.is_some());
                 stream::iter(ids).for_each_concurrent(CONCURRENCY, read).await;
                 ids.len() as f64 / begun.elapsed().as_secs_f64()
             }
-            Self::Program { server, .. } => server.misses_per_second(ids).await,
+            Self::Program { server, .. } => misses_per_second(server, ids).await,
         }
     }
 }
 
-impl Server {
-    async fn misses_per_second(&self, ids: &[String]) -> f64 {
-        let mut clients = Vec::new();
-        for _ in 0..CONCURRENCY {
-            clients.push(self.client().await);
-        }
-        let begun = Instant::now();
-        let next = &std::sync::Mutex::new(ids.iter());
-        let read = async |mut client: crate::client::Client| {
-            let next_id = || next.lock().unwrap().next();
-            while let Some(id) = next_id() {
-                let answer = client.get(&path(id)).await.unwrap();
-                assert_eq!((answer.status, answer.source()), (200, "table"), "{}", answer.body);
-            }
-        };
-        stream::iter(clients).for_each_concurrent(None, read).await;
-        ids.len() as f64 / begun.elapsed().as_secs_f64()
+async fn misses_per_second(server: &Server, ids: &[String]) -> f64 {
+    let mut clients = Vec::new();
+    for _ in 0..CONCURRENCY {
+        clients.push(server.client().await);
     }
+    let begun = Instant::now();
+    let next = &std::sync::Mutex::new(ids.iter());
+    let read = async |mut client: Client| {
+        let next_id = || next.lock().unwrap().next();
+        while let Some(id) = next_id() {
+            let answer = client.get(&path(id)).await.unwrap();
+            assert_eq!((answer.status, answer.source()), (200, "table"), "{}", answer.body);
+        }
+    };
+    stream::iter(clients).for_each_concurrent(None, read).await;
+    ids.len() as f64 / begun.elapsed().as_secs_f64()
 }
 
 fn figures(subjects: &[Subject], rates: &[Vec<f64>]) -> Vec<Figure> {

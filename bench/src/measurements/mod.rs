@@ -13,8 +13,8 @@ mod telemetry;
 mod writes;
 
 use crate::effort::Effort;
-use crate::program::Program;
 use crate::report::Report;
+use test_programs::program::Program;
 
 /// A measurement.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use test_servers::Redis;
 
-use crate::client::Client;
 use crate::effort::Effort;
-use crate::program::{Program, With};
 use crate::report::{Figure, Limit, Report, milliseconds};
-use crate::table::{Table, path, user_ids};
+use test_programs::client::Client;
+use test_programs::program::{Program, With};
+use test_programs::table::{Table, path, user_ids};
 
 pub(crate) const NAME: &str = "outage";
 

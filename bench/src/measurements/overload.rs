@@ -8,9 +8,9 @@ use tokio::time::sleep;
 
 use crate::crowd::{Crowd, Timed};
 use crate::effort::Effort;
-use crate::program::{Program, Server, With};
 use crate::report::{Figure, Limit, Report};
-use crate::table::{Table, user_ids};
+use test_programs::program::{Program, Server, With};
+use test_programs::table::{Table, user_ids};
 
 pub(crate) const NAME: &str = "overload";
 
@@ -40,7 +40,7 @@ pub(crate) async fn measure(effort: Effort, report: &mut Report) {
     let start = || Program::Handler.start(With::servers(&table, &redis));
     eprintln!("{NAME}: {MISSES} reads of users who are not cached");
     let what = "read a user each who is not cached";
-    let paths: Vec<_> = users.iter().map(|id| crate::table::path(id)).collect();
+    let paths: Vec<_> = users.iter().map(|id| test_programs::table::path(id)).collect();
     let misses = read(start().await, MISSES, &paths, what, Limit::AtMost(100.0)).await;
     eprintln!("{NAME}: {HITS} reads of a user who is cached");
     let handler = start().await;

@@ -5,9 +5,9 @@ use test_servers::Redis;
 use crate::effort::Effort;
 use crate::load::{Load, Requests, in_turn, rates};
 use crate::machine::cores;
-use crate::program::{LONG, Program, Server, With};
 use crate::report::{Figure, Limit, Report, rounds};
-use crate::table::Table;
+use test_programs::program::{LONG, Program, Server, With};
+use test_programs::table::Table;
 
 pub(crate) const NAME: &str = "peers";
 

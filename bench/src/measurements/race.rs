@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use test_servers::Redis;
 use tokio::time::sleep;
 
-use crate::client::Client;
 use crate::effort::Effort;
-use crate::program::{Program, Server, With};
 use crate::report::{Figure, Limit, Report, rounds};
-use crate::table::{Table, path, user_id};
+use test_programs::client::Client;
+use test_programs::program::{Program, Server, With};
+use test_programs::table::{Table, path, user_id};
 
 pub(crate) const NAME: &str = "race";
 

@@ -5,9 +5,9 @@ use test_servers::Redis;
 use crate::counter::Counter;
 use crate::crowd::Crowd;
 use crate::effort::Effort;
-use crate::program::{Program, Server, With};
 use crate::report::{Figure, Limit, Report, milliseconds, rounds};
-use crate::table::{Table, path, user_ids};
+use test_programs::program::{Program, Server, With};
+use test_programs::table::{Table, path, user_ids};
 
 pub(crate) const NAME: &str = "stampede";
 

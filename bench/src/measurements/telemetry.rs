@@ -8,9 +8,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::effort::Effort;
 use crate::load::{Load, Requests, in_turn, rates};
-use crate::program::{LONG, Program, With};
 use crate::report::{Figure, Limit, Report};
-use crate::table::Table;
+use test_programs::program::{LONG, Program, With};
+use test_programs::table::Table;
 
 pub(crate) const NAME: &str = "telemetry";
 

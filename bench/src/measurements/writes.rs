@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use test_servers::Redis;
 
-use crate::client::Client;
 use crate::effort::Effort;
-use crate::program::{Program, With};
 use crate::report::{Figure, Report, milliseconds, rounds};
-use crate::table::{Table, path, user_id};
+use test_programs::client::Client;
+use test_programs::program::{Program, With};
+use test_programs::table::{Table, path, user_id};
 
 pub(crate) const NAME: &str = "writes";
 

@@ -1,14 +1,12 @@
-//! What the tests are built on: the application in this process or as one of its own, a client that
-//! reads whole responses, and proxies that break connections.
+//! What the tests are built on: the application in this process or as one of its own, and a client
+//! that reads whole responses. `test-programs` has proxies that break connections.
 
 pub mod browser;
 pub mod client;
 pub mod handler;
 pub mod host;
 pub mod identity;
-pub mod proxy;
 pub mod receiver;
-pub mod tcp;
 
 use std::collections::HashMap;
 

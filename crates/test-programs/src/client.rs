@@ -1,24 +1,44 @@
 //! A client that costs as little as possible: one connection, one request after the other.
 
+use std::fmt::Write as _;
 use std::io;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 
 /// A connection that is kept alive.
-pub(crate) struct Client(BufStream<TcpStream>);
+pub struct Client(BufStream<TcpStream>);
+
+/// A request with a body, which may be empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'a> {
+    /// Such as `GET`.
+    pub method: &'a str,
+    /// Such as `/api/users`.
+    pub path: &'a str,
+    /// A header that makes the request conditional: its name and its value.
+    pub condition: Option<(&'a str, &'a str)>,
+    /// The body, as JSON.
+    pub body: &'a str,
+}
 
 /// What is needed of a response.
-#[derive(Default)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) location: String,
-    pub(crate) cache_status: String,
-    pub(crate) body: String,
+#[derive(Debug, Default)]
+#[allow(missing_docs)] // they are the status, three headers and the body
+pub struct Answer {
+    pub status: u16,
+    pub location: String,
+    pub cache_status: String,
+    pub etag: String,
+    pub body: String,
 }
 
 impl Client {
-    pub(crate) async fn connect(port: u16) -> io::Result<Self> {
+    /// Connects to a server on this machine.
+    ///
+    /// # Errors
+    /// It does not accept connections.
+    pub async fn connect(port: u16) -> io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
         // Small buffers, because thousands of clients are in this process.
@@ -26,31 +46,52 @@ impl Client {
     }
 
     /// Sends the beginning of a request, and never the rest.
-    pub(crate) async fn begin(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The server has closed the connection.
+    pub async fn begin(&mut self) -> io::Result<()> {
         self.0.write_all(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\nX-").await?;
         self.0.flush().await
     }
 
     /// Waits until the server has closed the connection.
-    pub(crate) async fn closed(&mut self) {
+    pub async fn closed(&mut self) {
         let _ = self.0.read_to_end(&mut Vec::new()).await;
     }
 
-    pub(crate) async fn get(&mut self, path: &str) -> io::Result<Answer> {
-        self.send("GET", path, "").await
+    /// Reads this path.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn get(&mut self, path: &str) -> io::Result<Answer> {
+        self.send(Request { method: "GET", path, ..Request::default() }).await
     }
 
     /// Changes a user's name.
-    pub(crate) async fn rename(&mut self, path: &str, name: &str) -> io::Result<Answer> {
-        self.send("PATCH", path, &format!(r#"{{"name":"{name}"}}"#)).await
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn rename(&mut self, path: &str, name: &str) -> io::Result<Answer> {
+        let body = &format!(r#"{{"name":"{name}"}}"#);
+        self.send(Request { method: "PATCH", path, body, ..Request::default() }).await
     }
 
-    async fn send(&mut self, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+    /// Sends a request, and reads the whole response.
+    ///
+    /// # Errors
+    /// The connection has ended before that, or the response is not one that this client can read.
+    pub async fn send(&mut self, request: Request<'_>) -> io::Result<Answer> {
+        let Request { method, path, condition, body } = request;
         let length = body.len();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        let mut text = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n"
         );
-        self.0.write_all(request.as_bytes()).await?;
+        if let Some((name, value)) = condition {
+            let _ = write!(text, "{name}: {value}\r\n"); // a String takes any text
+        }
+        text.push_str("\r\n");
+        text.push_str(body);
+        self.0.write_all(text.as_bytes()).await?;
         self.0.flush().await?;
         let (mut answer, length) = self.head().await?;
         let mut body = vec![0; length];
@@ -82,14 +123,16 @@ impl Client {
                 "transfer-encoding" => return Err(io::ErrorKind::Unsupported.into()),
                 "location" => value.clone_into(&mut answer.location),
                 "cache-status" => value.clone_into(&mut answer.cache_status),
+                "etag" => value.clone_into(&mut answer.etag),
                 _ => {}
             }
         }
     }
 
     /// Creates a user with a random name, and returns its path.
-    pub(crate) async fn create_user(&mut self) -> String {
-        let created = self.send("POST", "/api/users", "").await.unwrap();
+    pub async fn create_user(&mut self) -> String {
+        let request = Request { method: "POST", path: "/api/users", ..Request::default() };
+        let created = self.send(request).await.unwrap();
         assert_eq!(created.status, 201, "POST /api/users: {}", created.body);
         created.location
     }
@@ -97,12 +140,12 @@ impl Client {
 
 impl Answer {
     /// Where a read came from: `table`, `redis` or `memory`.
-    pub(crate) fn source(&self) -> &str {
+    pub fn source(&self) -> &str {
         text_after(&self.body, r#"{"source":""#).unwrap_or_default()
     }
 
     /// The user's name.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         text_after(&self.body, r#","Name":""#).unwrap_or_default()
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 /// The process and all of its descendants.
-pub(crate) fn tree(root: u32) -> Vec<u32> {
+pub fn tree(root: u32) -> Vec<u32> {
     let parents: Vec<(u32, u32)> = all().filter_map(|id| Some((id, parent(id)?))).collect();
     let mut tree = vec![root];
     let mut next = 0;
@@ -25,14 +25,14 @@ fn parent(id: u32) -> Option<u32> {
 }
 
 /// A line of the process's status, such as `VmRSS`, in megabytes.
-pub(crate) fn memory(id: u32, line: &str) -> f64 {
+pub fn memory(id: u32, line: &str) -> f64 {
     let value = status(id, line).unwrap_or_else(|| panic!("the process {id} has ended"));
     let kilobytes = value.split(' ').next().and_then(|number| number.parse::<f64>().ok());
     kilobytes.expect("a number of kilobytes") / 1024.0
 }
 
 /// How long it has used a processor, in seconds, by itself and in the kernel.
-pub(crate) fn processor_time(id: u32) -> f64 {
+pub fn processor_time(id: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).expect("a running process");
     // The name, in parentheses, may contain anything. `utime` and `stime` are the 14th and 15th fields, in
     // hundredths of a second (proc_pid_stat(5)).
@@ -48,7 +48,7 @@ fn status(id: u32, line: &str) -> Option<String> {
 }
 
 /// How many sockets it has open.
-pub(crate) fn sockets(id: u32) -> usize {
+pub fn sockets(id: u32) -> usize {
     let files = fs::read_dir(format!("/proc/{id}/fd")).expect("a running process");
     let targets = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
     targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()

@@ -19,8 +19,12 @@ pub enum Fate {
     Hold(watch::Receiver<bool>),
     /// Answers it instead of Azurite.
     Answer(u16, &'static str),
+    /// Answers it instead of Azurite, and forwards it after this time.
+    AnswerThenForward(u16, Duration),
     /// Redirects it to this location.
     Redirect(String),
+    /// Forwards it and keeps the answer back for this time.
+    DelayReply(Duration),
     /// Forwards it and never answers.
     LoseReply,
     /// Neither forwards nor answers it.
@@ -32,11 +36,18 @@ type Decide = Arc<dyn Fn(&Call) -> Fate + Send + Sync>;
 /// A call as the proxy saw it.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// Its method.
     pub method: Method,
+    /// Its path, in which quotes are not encoded.
     pub path: String,
 }
 
 impl Call {
+    /// Whether it changes a row.
+    pub fn is_write(&self) -> bool {
+        self.method != Method::GET
+    }
+
     /// Whether it reads a row.
     pub fn is_read(&self) -> bool {
         self.method == Method::GET && self.path.contains("PartitionKey='user'")
@@ -46,6 +57,7 @@ impl Call {
 /// A running proxy.
 #[derive(Clone)]
 pub struct Proxy {
+    /// Where it listens, on 127.0.0.1.
     pub port: u16,
     calls: Arc<Mutex<Vec<Call>>>,
     decide: Arc<Mutex<Decide>>,
@@ -119,25 +131,29 @@ impl Proxy {
                 let response = Response::builder().status(302).header("location", location);
                 return Ok(response.body(Vec::new()).unwrap());
             }
+            Fate::AnswerThenForward(status, pause) => {
+                let pause = *pause;
+                tokio::spawn(async move {
+                    tokio::time::sleep(pause).await;
+                    let _ = forwarded(&http, method, url, &headers, body).send().await;
+                });
+                return Ok(Response::builder().status(*status).body(Vec::new()).unwrap());
+            }
             Fate::Swallow => return std::future::pending().await,
             Fate::Delay(pause) => tokio::time::sleep(*pause).await,
             Fate::Hold(gate) => {
                 // An error means that the test has ended.
                 let _ = gate.clone().wait_for(|open| *open).await;
             }
-            Fate::Pass | Fate::LoseReply => {}
+            Fate::Pass | Fate::DelayReply(_) | Fate::LoseReply => {}
         }
-        let mut request = http.request(method, url).body(body);
-        for (name, value) in &headers {
-            if name != "host" && name != "content-length" {
-                request = request.header(name, value);
-            }
-        }
-        let Ok(reply) = request.send().await else {
+        let Ok(reply) = forwarded(&http, method, url, &headers, body).send().await else {
             return Ok(Response::builder().status(502).body(Vec::new()).unwrap());
         };
-        if matches!(fate, Fate::LoseReply) {
-            return std::future::pending().await;
+        match fate {
+            Fate::LoseReply => return std::future::pending().await,
+            Fate::DelayReply(pause) => tokio::time::sleep(pause).await,
+            _ => {}
         }
         let mut response = Response::builder().status(reply.status());
         for (name, value) in reply.headers() {
@@ -147,4 +163,20 @@ impl Proxy {
         }
         Ok(response.body(reply.bytes().await.unwrap_or_default().into()).unwrap())
     }
+}
+
+fn forwarded(
+    http: &reqwest::Client,
+    method: Method,
+    url: String,
+    headers: &HeaderMap,
+    body: bytes::Bytes,
+) -> reqwest::RequestBuilder {
+    let mut request = http.request(method, url).body(body);
+    for (name, value) in headers {
+        if name != "host" && name != "content-length" {
+            request = request.header(name, value);
+        }
+    }
+    request
 }

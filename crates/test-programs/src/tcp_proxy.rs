@@ -21,6 +21,7 @@ pub enum Route {
 
 /// A running proxy.
 pub struct TcpProxy {
+    /// Where it listens, on 127.0.0.1.
     pub port: u16,
     route: Arc<watch::Sender<Route>>,
 }
@@ -43,6 +44,7 @@ impl TcpProxy {
         Self { port, route }
     }
 
+    /// What happens from now on.
     pub fn set(&self, route: Route) {
         self.route.send_replace(route);
     }
