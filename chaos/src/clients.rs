@@ -370,3 +370,55 @@ fn effects(
         (_, status) => Err(format!("{status}: {}", answer.body)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: Value = Value::Number(1);
+    const NEW: Value = Value::Number(2);
+
+    /// What the call does and sees, if this is the answer.
+    fn follows(call: Call, effect: Effect, status: u16, body: &str) -> [Option<Effect>; 2] {
+        let (start, end) = (Time(1), Time::NEVER);
+        let operation = Operation { start, end, effect, call, handler: 0 };
+        let answer = Answer { status, body: body.to_owned(), ..Answer::default() };
+        let effects = effects(&operation, &answer, Program::Handler, &Tally::default()).unwrap();
+        [effects.written, effects.seen]
+    }
+
+    #[test]
+    fn an_answer_says_what_was_written_and_seen() {
+        use Effect::{Nothing, Read, ReadOther, Write};
+        let replace = Effect::Replace { old: OLD, new: NEW };
+        let create = Effect::Replace { old: Value::None, new: NEW };
+        let user = r#"{"source":"redis","data":{"PartitionKey":"user","RowKey":"1","Name":"v2"}}"#;
+        let nothing_changed = "the table is unavailable and nothing was changed: try again";
+        let unknown = "the table did not answer in time and the change may have been applied: read";
+        for (call, effect, status, body, expected) in [
+            (Call::Get, Read(OLD), 200, user, [None, Some(Read(NEW))]),
+            (Call::Get, Read(OLD), 404, "", [Some(Nothing), Some(Read(Value::None))]),
+            (Call::Get, Read(OLD), 503, nothing_changed, [Some(Nothing), None]),
+            (Call::Patch, Write(NEW), 200, "", [Some(Write(NEW)), None]),
+            (Call::Patch, Write(NEW), 404, "", [Some(Nothing), Some(Read(Value::None))]),
+            (Call::Patch, Write(NEW), 503, nothing_changed, [Some(Nothing), None]),
+            (Call::Patch, Write(NEW), 503, unknown, [None, None]),
+            (Call::PatchIfMatch, replace, 200, "", [Some(replace), None]),
+            (Call::PatchIfMatch, replace, 412, "", [Some(Nothing), Some(ReadOther(OLD))]),
+            (Call::Put, Write(NEW), 200, "", [Some(Write(NEW)), None]),
+            (Call::Put, Write(NEW), 201, "", [Some(create), None]),
+            (Call::PutIfNoneMatch, create, 412, "", [Some(Nothing), Some(ReadOther(Value::None))]),
+            (Call::Delete, Write(Value::None), 204, "", [Some(Write(Value::None)), None]),
+        ] {
+            assert_eq!(follows(call, effect, status, body), expected, "{call:?} {status} {body}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_no_call_may_have_is_a_failure() {
+        let (start, end, call) = (Time(1), Time::NEVER, Call::Get);
+        let operation = Operation { start, end, effect: Effect::Read(OLD), call, handler: 0 };
+        let answer = Answer { status: 500, ..Answer::default() };
+        assert!(effects(&operation, &answer, Program::Handler, &Tally::default()).is_err());
+    }
+}
