@@ -57,12 +57,21 @@ pub struct Plan {
     pub seed: u64,
     /// How long the traffic lasts.
     pub time: Duration,
-    /// It ends before that when there have been so many operations.
-    pub operations: u64,
+    /// It ends before that when there has been enough.
+    pub enough: Option<Enough>,
     /// Whether it ends at the first contradiction.
     pub until_contradiction: bool,
     /// Whether progress is shown.
     pub shows_progress: bool,
+}
+
+/// How much there must have been, at least, in a run that is not to take all of its time.
+#[derive(Clone, Copy, Debug)]
+pub struct Enough {
+    /// Operations of clients.
+    pub operations: u64,
+    /// Faults.
+    pub faults: usize,
 }
 
 /// What came of a run.
@@ -257,7 +266,13 @@ impl Plan {
         servers: &Servers,
     ) {
         let mut shown = Instant::now();
-        while begun.elapsed() < self.time && traffic.tally.operations() < self.operations {
+        let is_enough = || {
+            self.enough.is_some_and(|enough| {
+                traffic.tally.operations() >= enough.operations
+                    && servers.number_of_faults() >= enough.faults
+            })
+        };
+        while begun.elapsed() < self.time && !is_enough() {
             sleep(Duration::from_millis(250)).await;
             servers.table_proxy.forget(); // it would remember all calls
             if self.shows_progress && shown.elapsed() > Duration::from_secs(5) {

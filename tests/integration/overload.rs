@@ -163,7 +163,7 @@ async fn an_outage_of_the_table_is_a_few_lines_in_the_log() {
     assert_eq!(errors("is failing: 503").len(), 1);
     proxy.decide(|_| Fate::Pass);
     eventually(LONG, "it works again", async || {
-        handler.client.create("Bea").await;
+        handler.client.post("/api/users", "").await;
         handler.logged("works again, after")
     })
     .await;
