@@ -114,7 +114,9 @@ mod tests {
         fuzzing::check!(EXAMPLES, |bytes| {
             let document = serde_json::from_slice::<UserDocument>(bytes);
             let fields = serde_json::from_slice::<Fields>(bytes);
-            assert_eq!(document.is_ok(), fields.is_ok(), "{:?}", fields.err());
+            // serde_json does not look into a text that nobody reads.
+            let is_user = fields.is_ok() && std::str::from_utf8(bytes).is_ok();
+            assert_eq!(document.is_ok(), is_user, "{:?}", fields.err());
             let (Ok(document), Ok(Fields { id, name, .. })) = (document, fields) else { return };
             let text = serde_json::to_string(&document).unwrap();
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();

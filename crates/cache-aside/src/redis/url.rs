@@ -396,7 +396,7 @@ mod tests {
 
             // The last @, but for one in a parameter, ends the login.
             let is_sentinel = url.is_sentinel();
-            for part in text.split(if is_sentinel { "\0" } else { "," }) {
+            for part in text.trim().split(if is_sentinel { "\0" } else { "," }) {
                 let part = part.split('?').next().unwrap_or_default();
                 let Some((login, shown)) = part.rsplit_once('@') else { continue };
                 let Some((scheme, login)) = login.split_once("://") else { continue };
