@@ -87,7 +87,7 @@ impl Options {
             weakening: None,
             seed: self.seed,
             time: CAUGHT_WITHIN,
-            operations: u64::MAX,
+            enough: None,
             until_contradiction: true,
             shows_progress: true,
         }

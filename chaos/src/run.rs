@@ -57,8 +57,8 @@ pub struct Plan {
     pub seed: u64,
     /// How long the traffic lasts.
     pub time: Duration,
-    /// It ends before that when there have been so many operations.
-    pub operations: u64,
+    /// It ends before that when there have been so many operations, and so many faults.
+    pub enough: Option<(u64, usize)>,
     /// Whether it ends at the first contradiction.
     pub until_contradiction: bool,
     /// Whether progress is shown.
@@ -257,7 +257,12 @@ impl Plan {
         servers: &Servers,
     ) {
         let mut shown = Instant::now();
-        while begun.elapsed() < self.time && traffic.tally.operations() < self.operations {
+        let is_enough = || {
+            self.enough.is_some_and(|(operations, faults)| {
+                traffic.tally.operations() >= operations && servers.number_of_faults() >= faults
+            })
+        };
+        while begun.elapsed() < self.time && !is_enough() {
             sleep(Duration::from_millis(250)).await;
             servers.table_proxy.forget(); // it would remember all calls
             if self.shows_progress && shown.elapsed() > Duration::from_secs(5) {
