@@ -106,6 +106,7 @@ impl std::fmt::Debug for Input {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::collections::HashSet;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
@@ -123,7 +124,11 @@ mod tests {
             inputs.iter().filter(|it| it.windows(part.len()).any(|window| window == part)).count()
         };
         assert!(with_a_part(b"name") > CASES as usize / 10);
-        assert!(with_a_part(b"x\"") > 0 && with_a_part(b"namename") + with_a_part(b"AnnAnn") > 0);
+        let lengths = |is_it: &dyn Fn(usize) -> bool| inputs.iter().any(|it| is_it(it.len()));
+        let longest = inputs[0].len();
+        assert!(lengths(&|it| it > longest) && lengths(&|it| (2..longest).contains(&it)));
+        let different: HashSet<_> = inputs.iter().collect();
+        assert!(different.len() > CASES as usize / 2, "{}", different.len());
     }
 
     #[test]
