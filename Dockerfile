@@ -13,6 +13,7 @@ COPY bench/Cargo.toml bench/
 COPY bench/peers/axum/Cargo.toml bench/peers/axum/
 COPY crates/cache-aside/Cargo.toml crates/cache-aside/
 COPY crates/custom-handler/Cargo.toml crates/custom-handler/
+COPY crates/fuzzing/Cargo.toml crates/fuzzing/
 COPY crates/test-servers/Cargo.toml crates/test-servers/
 # The dependencies alone, in a layer that stays valid when only the code changes.
 RUN for package in . bench bench/peers/axum crates/*; do mkdir "$package/src" && touch "$package/src/lib.rs" || exit 1; done && \
