@@ -14,6 +14,7 @@ COPY bench/peers/axum/Cargo.toml bench/peers/axum/
 COPY chaos/Cargo.toml chaos/
 COPY crates/cache-aside/Cargo.toml crates/cache-aside/
 COPY crates/custom-handler/Cargo.toml crates/custom-handler/
+COPY crates/fuzzing/Cargo.toml crates/fuzzing/
 COPY crates/test-programs/Cargo.toml crates/test-programs/
 COPY crates/test-servers/Cargo.toml crates/test-servers/
 # The dependencies alone, in a layer that stays valid when only the code changes.

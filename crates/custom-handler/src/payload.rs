@@ -169,7 +169,8 @@ fn unwrap(function: &Function, payload: &[u8]) -> Result<Inner, BadPayload> {
         if let (Ok(name), Ok(value)) =
             (name.parse::<HeaderName>(), HeaderValue::from_str(&values.join(", ")))
         {
-            headers.append(name, value);
+            // `append` would panic.
+            headers.try_append(name, value).map_err(|_| bad("too many headers".to_owned()))?;
         }
     }
     let body = body(inner.body, &headers);
@@ -264,8 +265,14 @@ mod tests {
             let Inner { method, uri, headers, body } = match unwrapped(bytes) {
                 Ok(inner) => inner,
                 Err(reason) => {
-                    let reasons =
-                        [" error at line ", "Data has no req", "Params lacks", "Url: ", "method"];
+                    let reasons = [
+                        " error at line ",
+                        "Data has no req",
+                        "Params lacks",
+                        "Url: ",
+                        "method",
+                        "too many",
+                    ];
                     assert!(reasons.iter().any(|known| reason.contains(known)), "{reason}");
                     return assert!(reason.len() < 100, "{reason}");
                 }
@@ -319,6 +326,22 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn a_payload_may_have_many_headers_but_not_too_many() {
+        let unwrapped = |count: usize| {
+            let headers: HashMap<_, _> =
+                (0..count).map(|number| (format!("x{number}"), ["1"])).collect();
+            let request = serde_json::json!({
+                "Url": "/", "Method": "PUT", "Params": {"id": "x"}, "Headers": headers,
+            });
+            let payload = serde_json::json!({"Data": {"req": request}}).to_string();
+            assert!(payload.len() < LARGEST_PAYLOAD);
+            unwrapped(payload.as_bytes()).map(|inner| inner.headers.len())
+        };
+        assert_eq!(unwrapped(10_000), Ok(10_000));
+        assert_eq!(unwrapped(50_000), Err("too many headers".to_owned()));
     }
 
     #[test]
