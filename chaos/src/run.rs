@@ -16,7 +16,7 @@ use test_programs::table_proxy::Proxy;
 use test_programs::tcp_proxy::TcpProxy;
 use test_servers::{Redis, RedisCluster, eventually};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::checker::{Contradiction, Guarantee, check};
 use crate::clients::{ChaosClient, Role, Tally, Traffic};
@@ -38,6 +38,7 @@ const LIVES: std::ops::Range<u64> = 1_000..8_000;
 const CALM: Duration = Duration::from_secs(4);
 /// How much more memory a handler may hold at the end than it did after a second of traffic, in megabytes.
 const MORE_MEMORY: f64 = 16.0;
+/// Long enough for anything that ends at all.
 const LONG: Duration = Duration::from_secs(30);
 
 /// What to run, for how long.
@@ -144,8 +145,8 @@ impl Plan {
         self.wait(begun, guarantee, &traffic, &servers).await;
         let lasted = begun.elapsed();
         traffic.ends.store(true, Ordering::SeqCst);
-        join(others).await;
-        join(clients).await;
+        join("the faults", others).await;
+        join("the clients", clients).await;
         if !self.until_contradiction {
             sleep(CALM).await;
             self.check_the_end(&traffic, &servers).await;
@@ -297,7 +298,8 @@ impl Plan {
         for user in traffic.users.all() {
             for (nth, handler) in traffic.handlers.iter().enumerate() {
                 let start = traffic.clock.now();
-                match final_read(handler.port, &user.path).await {
+                let read = timeout(LONG, final_read(handler.port, &user.path)).await;
+                match read.unwrap_or_else(|_| Err(format!("nothing within {LONG:?}"))) {
                     Ok(value) => user.recorder.add(Operation {
                         start,
                         end: traffic.clock.now(),
@@ -312,7 +314,8 @@ impl Plan {
                 }
             }
             let start = traffic.clock.now();
-            let row = servers.table.read(&user.id).await;
+            let row =
+                timeout(LONG, servers.table.read(&user.id)).await.expect("a table that answers");
             let Some(stored) = row.as_deref().map_or(Some(Value::None), value) else {
                 traffic.tally.fail(format!("the row of {} is not one that was written", user.id));
                 continue;
@@ -339,15 +342,19 @@ fn writes_and(read: Operation, user: &User) -> History {
     history
 }
 
-async fn join(mut tasks: JoinSet<()>) {
-    while let Some(ended) = tasks.join_next().await {
-        ended.expect("a task that ends in order");
-    }
+async fn join(what: &str, mut tasks: JoinSet<()>) {
+    let ended = timeout(3 * LONG, async {
+        while let Some(ended) = tasks.join_next().await {
+            ended.expect("a task that ends in order");
+        }
+    });
+    assert!(ended.await.is_ok(), "{what} do not end");
 }
 
 async fn answers(port: u16) -> bool {
     let Ok(mut client) = Client::connect(port).await else { return false };
-    client.get("/api/live").await.is_ok_and(|answer| answer.status == 200)
+    let answer = timeout(LONG, client.get("/api/live")).await;
+    answer.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status == 200))
 }
 
 /// Reads a user, again if the table was not available.
@@ -387,7 +394,7 @@ async fn new_user(
             let request = Request { method: "POST", path: "/api/users", condition: None, body };
             client.send(request).await
         };
-        match tokio::time::timeout(Duration::from_secs(2), create).await {
+        match timeout(Duration::from_secs(2), create).await {
             Ok(Ok(answer)) if answer.status == 201 => {
                 return User::present(number, answer.location, Value::Number(fresh_name));
             }

@@ -65,7 +65,11 @@ impl Process {
 
     /// Waits until it has ended by itself.
     pub fn wait(mut self) {
-        let _ = self.0.wait();
+        let start = Instant::now();
+        while matches!(self.0.try_wait(), Ok(None)) {
+            assert!(start.elapsed() < Duration::from_secs(30), "the server does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
