@@ -55,7 +55,7 @@ pub enum Source {
 pub enum Because {
     /// Nothing was cached.
     NotCached,
-    /// Another reader held a lease for longer than this one waits.
+    /// Another reader, of this process or of another, was loading for longer than this one waits.
     Leased,
     /// A writer was changing the value.
     Fenced,

@@ -40,14 +40,8 @@ use crate::memory::MemoryCache;
 use crate::observer::{Event, FenceEnd, Observer};
 use crate::overdue::OverdueReleases;
 use crate::policy::Policy;
-use crate::shared_loads::{Leader, Role, SharedLoads};
+use crate::shared_loads::{GATHERING, Leader, Role, SharedLoads};
 use crate::slot::{Entry, Slot, Token};
-
-/// How long a leader that has started again waits for the others that start again at the same moment.
-/// A load whose result is not cached is shared only with readers that joined before it was sent:
-/// without this time, N readers of one key would load one after the other. The first load of a key does
-/// not wait, so that a cache that cannot be reached costs a single reader nothing.
-const GATHERING: Duration = Duration::from_millis(1);
 
 /// Reads and writes values of a store through a cache.
 ///

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::lease::LONGEST_WAIT;
+use crate::shared_loads::GATHERING;
 
 /// How long a write may take to be applied by the store after its caller has given up on it.
 ///
@@ -177,8 +178,7 @@ impl Policy {
     pub(crate) fn longest_lead(&self) -> Duration {
         // The last look for the lease may remove what it cannot read.
         let claim = LONGEST_WAIT + 2 * self.cache_timeout;
-        let gathering = Duration::from_millis(1);
-        claim + gathering + self.load_timeout + self.cache_timeout
+        claim + GATHERING + self.load_timeout + self.cache_timeout
     }
 
     /// How long a fence may take to be placed and still outlast the write that follows it.
@@ -355,7 +355,8 @@ mod tests {
         );
         assert!(build(|it| it.local_ttl(2 * S).fence_ttl(Duration::from_millis(7105))).is_ok());
     }
-    /// The formulas in the READMEs.
+
+    /// The formulas in the README.
     #[test]
     fn the_longest_calls_follow_from_the_settings() {
         let millis = Duration::from_millis;

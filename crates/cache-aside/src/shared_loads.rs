@@ -21,12 +21,19 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::cache::{Fill, Key};
 #[cfg(test)]
 use crate::tests::scheduled::Weakening;
+
+/// How long a leader that has started again waits for the others that start again at the same moment.
+/// A load whose result is not cached is shared only with readers that joined before it was sent:
+/// without this time, N readers of one key would load one after the other. The first load of a key does
+/// not wait, so that a cache that cannot be reached costs a single reader nothing.
+pub(crate) const GATHERING: Duration = Duration::from_millis(1);
 
 /// The loads in progress in this process. At most one for each key is open to joiners.
 pub(crate) struct SharedLoads<K, T> {
@@ -131,7 +138,7 @@ impl<K: Key, T> Leader<'_, K, T> {
     pub(crate) fn count_request(&mut self) {
         self.requests_sent += 1;
         if !self.is_open {
-            return;
+            return; // what is open is the load of another leader
         }
         if let Some(load) = self.loads.open().get_mut(&self.key) {
             load.requests_sent = self.requests_sent;
@@ -245,6 +252,21 @@ mod tests {
         leader.count_request(); // the load
         leader.finish("loaded", Some(Fill::Refused));
         assert_eq!(between.result().await, Some("loaded"));
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_loads_alone_changes_nothing_for_those_who_joined_another() {
+        let loads = Loads::new();
+        let mut leader = lead(&loads);
+        leader.count_request();
+        leader.count_request();
+        let mut alone = loads.lead_alone(&1);
+        alone.count_request();
+        let late = join(&loads);
+        alone.finish("alone", None);
+        assert_eq!(loads.joiners(&1), 1, "the load can still be joined");
+        leader.finish("loaded", Some(Fill::Refused));
+        assert_eq!(late.result().await, None);
     }
 
     #[tokio::test]
